@@ -1,0 +1,1 @@
+"""The Kubernetes agent that drives either data plane."""
