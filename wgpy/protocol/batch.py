@@ -1,0 +1,166 @@
+"""Memory of the data path: a slab holds the rows of one batch of datagrams.
+
+    row k, at k * stride
+    0       4       8               16                                size-16        size
+    | type  | index | counter       | inner packet, padded with zeros | tag            |
+    '---- transport header ---------'---- plain ----------------------'
+                                    '---- sealed -------------------------------------'
+
+All rows of a batch are of one size but the last, which may be shorter; so the columns of a
+batch are strided arrays, and everything that depends only on sizes is built once per size.
+Sealing and opening happen in place.
+"""
+
+from collections import OrderedDict
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wgpy.protocol.constants import (
+    MESSAGE_PADDING_MULTIPLE,
+    TAG_LEN,
+    TRANSPORT_HEADER_LEN,
+    TRANSPORT_OVERHEAD,
+)
+from wgpy.protocol.path import Path
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+
+MAX_BATCH = 128
+_LAYOUTS_KEPT = 64
+
+
+class Layout:
+    """Columns and views of a slab cut into rows of `stride` bytes that hold `size` bytes."""
+
+    __slots__ = (
+        "capacity",
+        "counters",
+        "indices",
+        "matrix",
+        "plain",
+        "sealed",
+        "size",
+        "slab",
+        "stride",
+        "types",
+    )
+
+    def __init__(self, slab: "Slab", size: int, stride: int) -> None:
+        self.slab = slab
+        self.size = size
+        self.stride = stride
+        self.capacity = min(MAX_BATCH, len(slab.view) // stride)
+        shape, strides = (self.capacity,), (stride,)
+        # uint8 (capacity, stride): whole rows.
+        self.matrix: NDArray[np.uint8] = slab.array[: self.capacity * stride].reshape(-1, stride)
+        # Columns of the transport header, each (capacity,).
+        self.types: NDArray[np.uint32] = np.ndarray(shape, "<u4", slab.view, 0, strides)
+        self.indices: NDArray[np.uint32] = np.ndarray(shape, "<u4", slab.view, 4, strides)
+        self.counters: NDArray[np.uint64] = np.ndarray(shape, "<u8", slab.view, 8, strides)
+        # A view per row, made as far as rows have been used.
+        self.plain: list[memoryview] = []
+        self.sealed: list[memoryview] = []
+
+    def prepare(self, count: int) -> None:
+        """Have views of the first `count` rows."""
+        view = self.slab.view
+        for k in range(len(self.sealed), count):
+            start = k * self.stride + TRANSPORT_HEADER_LEN
+            end = k * self.stride + self.size
+            self.plain.append(view[start : end - TAG_LEN])
+            self.sealed.append(view[start:end])
+
+    def row(self, k: int) -> memoryview:
+        """Row `k`, all of its stride."""
+        return self.slab.view[k * self.stride : (k + 1) * self.stride]
+
+    def datagrams(self, count: int, last_size: int) -> list[Buffer]:
+        """The buffers that hold rows 0 .. count, one after the other."""
+        if self.stride == self.size:
+            return [self.slab.view[: (count - 1) * self.stride + last_size]]
+        rows: list[Buffer] = [self.row(k)[: self.size] for k in range(count)]
+        rows[-1] = rows[-1][:last_size]
+        return rows
+
+
+class Slab:
+    """One block of memory for one direction, and the layouts it was recently cut into."""
+
+    __slots__ = ("_layouts", "array", "view")
+
+    def __init__(self, size: int) -> None:
+        self.array: NDArray[np.uint8] = np.zeros(size, np.uint8)
+        self.view = memoryview(self.array).cast("B")
+        self._layouts: OrderedDict[tuple[int, int], Layout] = OrderedDict()
+
+    def layout(self, size: int, stride: int = 0) -> Layout:
+        """The layout for datagrams of `size` bytes, `stride` apart (default: contiguous)."""
+        key = (size, stride or size)
+        layout = self._layouts.get(key)
+        if layout is None:
+            layout = self._layouts[key] = Layout(self, *key)
+            if len(self._layouts) > _LAYOUTS_KEPT:
+                self._layouts.popitem(last=False)
+        return layout
+
+
+class PacketBatch(NamedTuple):
+    """`count` inner packets in rows, at offset TRANSPORT_HEADER_LEN of each.
+
+    `layout.size` is the datagram size that `packet_size` pads to, `last_datagram_size` that of
+    the last row, whose packet may be shorter. With `single_flow` all packets
+    go from one address to another with one traffic class, as the segments of a super-packet do.
+    """
+
+    layout: Layout
+    count: int
+    packet_size: int
+    last_packet_size: int
+    last_datagram_size: int
+    single_flow: bool
+
+
+class DatagramBatch(NamedTuple):
+    """`count` datagrams of one sender in contiguous rows; the last is `last_size` bytes long."""
+
+    layout: Layout
+    count: int
+    last_size: int
+    path: Path
+    ecn: int
+
+
+class PacketRows(NamedTuple):
+    """Authenticated inner packets on their way to the host: rows first .. first + len(lengths)."""
+
+    layout: Layout
+    first: int
+    lengths: NDArray[np.int64]
+
+
+def padded_size(packet_size: int, mtu: int) -> int:
+    """Bytes of plaintext for a packet: the next multiple of 16, never beyond the MTU.
+
+    As the kernel (calculate_skb_padding): what is larger than the MTU counts by its last unit.
+    """
+    unit = packet_size if packet_size <= mtu else packet_size % mtu
+    padded = min(mtu, -(-unit // MESSAGE_PADDING_MULTIPLE) * MESSAGE_PADDING_MULTIPLE)
+    return packet_size + padded - unit
+
+
+def datagram_size(packet_size: int, mtu: int) -> int:
+    """Bytes on the wire (UDP payload) for a packet."""
+    return padded_size(packet_size, mtu) + TRANSPORT_OVERHEAD
+
+
+class Nonces:
+    """A table of MAX_BATCH nonces: 4 zero bytes and a 64-bit counter each (section 5.4.6)."""
+
+    __slots__ = ("counters", "views")
+
+    def __init__(self) -> None:
+        table = np.zeros((MAX_BATCH, 12), np.uint8)
+        self.counters: NDArray[np.uint64] = np.ndarray((MAX_BATCH,), "<u8", table.data, 4, (12,))
+        self.views = [memoryview(row) for row in table]

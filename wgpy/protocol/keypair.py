@@ -1,0 +1,129 @@
+"""Sessions: one pair of transport keys, and the three slots in which a peer keeps them."""
+
+from collections.abc import Iterator
+
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+from wgpy.protocol.constants import (
+    REJECT_AFTER_MESSAGES,
+    REJECT_AFTER_TIME,
+    REKEY_AFTER_MESSAGES,
+    REKEY_AFTER_TIME,
+    REKEY_ON_RECEIVE_AFTER,
+)
+from wgpy.protocol.noise import SessionKeys
+from wgpy.protocol.replay import ReplayWindow
+
+
+class Keypair:
+    """Transport keys of one session (section 5.4.5), its send counter and its replay window."""
+
+    __slots__ = (
+        "created",
+        "is_initiator",
+        "local_index",
+        "open_into",
+        "remote_index",
+        "replay",
+        "seal_into",
+        "send_counter",
+        "sending",
+    )
+
+    def __init__(self, keys: SessionKeys, now: float) -> None:
+        self.seal_into = ChaCha20Poly1305(keys.send_key).encrypt_into
+        self.open_into = ChaCha20Poly1305(keys.receive_key).decrypt_into
+        self.is_initiator = keys.is_initiator
+        self.local_index = keys.local_index
+        self.remote_index = keys.remote_index
+        self.created = now
+        # The counter of the next message.
+        self.send_counter = 0
+        # False once the session may only receive.
+        self.sending = True
+        self.replay = ReplayWindow()
+
+    def __repr__(self) -> str:
+        role = "initiator" if self.is_initiator else "responder"
+        return f"Keypair({role}, {self.local_index:#x}, sent {self.send_counter})"
+
+    def reserve(self, count: int, now: float) -> int | None:
+        """The first of `count` counters that are ours alone; None if the session may not send."""
+        if not self.sending:
+            return None
+        first = self.send_counter
+        if now - self.created >= REJECT_AFTER_TIME or first + count > REJECT_AFTER_MESSAGES:
+            self.sending = False
+            return None
+        self.send_counter = first + count
+        return first
+
+    def may_receive(self, now: float) -> bool:
+        return now - self.created < REJECT_AFTER_TIME
+
+    def wants_rekey_after_sending(self, now: float) -> bool:
+        """Section 6.2: after so many messages; or with age, but only the initiator."""
+        return self.sending and (
+            self.send_counter > REKEY_AFTER_MESSAGES
+            or (self.is_initiator and now - self.created >= REKEY_AFTER_TIME)
+        )
+
+    def wants_rekey_after_receiving(self, now: float) -> bool:
+        """Section 6.2: the initiator, in the last seconds before the session is rejected."""
+        return self.sending and self.is_initiator and now - self.created >= REKEY_ON_RECEIVE_AFTER
+
+
+class Keypairs:
+    """The sessions of one peer: the one that sends, the one before, and one not yet confirmed."""
+
+    __slots__ = ("current", "next", "previous")
+
+    def __init__(self) -> None:
+        self.current: Keypair | None = None
+        self.previous: Keypair | None = None
+        self.next: Keypair | None = None
+
+    def __iter__(self) -> Iterator[Keypair]:
+        return (k for k in (self.current, self.previous, self.next) if k is not None)
+
+    def install(self, new: Keypair) -> list[Keypair]:
+        """Take in a fresh session; return those that are erased.
+
+        The initiator knows that both sides have the keys and sends with them at once. The
+        responder waits in `next` until the initiator's first packet confirms them.
+        """
+        before = list(self)
+        if not new.is_initiator:
+            self.next = new
+            self.previous = None
+        elif self.next is not None:
+            # A responder session nobody confirmed is newer than what is current: the other
+            # side may still send with it.
+            self.previous = self.next
+            self.next = None
+            self.current = new
+        else:
+            self.previous = self.current
+            self.current = new
+        kept = list(self)
+        return [keypair for keypair in before if keypair not in kept]
+
+    def confirm(self) -> list[Keypair]:
+        """The first packet under `next` was authenticated: it becomes current. Returns the erased."""
+        erased = [self.previous] if self.previous is not None else []
+        self.previous = self.current
+        self.current = self.next
+        self.next = None
+        return erased
+
+    def stop_sending(self) -> None:
+        """After a change of the private key: what is under way may still arrive."""
+        for keypair in (self.current, self.next):
+            if keypair is not None:
+                keypair.sending = False
+
+    def clear(self) -> list[Keypair]:
+        """Erase all sessions."""
+        erased = list(self)
+        self.current = self.previous = self.next = None
+        return erased

@@ -1,0 +1,71 @@
+"""What all peers of one interface share: identity, indices, outputs and sources of randomness."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from wgpy.protocol.batch import Buffer, Nonces, PacketRows
+from wgpy.protocol.constants import DEFAULT_MTU
+from wgpy.protocol.drops import DropReason, Drops
+from wgpy.protocol.events import Event
+from wgpy.protocol.indextable import IndexTable
+from wgpy.protocol.keypair import Keypair
+from wgpy.protocol.noise import Identity
+from wgpy.protocol.path import Path
+
+if TYPE_CHECKING:
+    from wgpy.protocol.peer import Peer
+
+
+class Transmit(NamedTuple):
+    """Datagrams for one path, each `segment` bytes long but the last, which may be shorter.
+
+    `buffers` together hold the datagrams one after the other; they are valid until the next batch
+    is given to the interface. `tos` is the outer traffic class, `size` the bytes in all.
+    """
+
+    path: Path
+    buffers: list[Buffer]
+    segment: int
+    tos: int
+    size: int
+    peer: "Peer | None"
+
+
+class Slot(NamedTuple):
+    """What a receiver index stands for: a peer's handshake, or its session `keypair`."""
+
+    peer: "Peer"
+    keypair: Keypair | None
+
+
+@dataclass(slots=True)
+class Shared:
+    """One per interface; peers read it and add their outputs to it."""
+
+    # Bytes from a secure source.
+    random: Callable[[int], bytes]
+    # Wall clock in nanoseconds since 1970, for timestamps only.
+    wall_ns: Callable[[], int]
+    identity: Identity | None = None
+    mtu: int = DEFAULT_MTU
+    up: bool = False
+    indices: IndexTable[Slot] = field(default_factory=IndexTable)
+    nonces: Nonces = field(default_factory=Nonces)
+    drops: Drops = field(default_factory=Drops)
+    transmits: list[Transmit] = field(default_factory=list)
+    # Packets for the host: whole rows of a slab, single views, or packets of our own (ICMP).
+    packets: list[PacketRows | Buffer] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    # Receives (deadline, peer) when a peer must be looked at earlier than promised.
+    wake: "Callable[[float, Peer], None]" = lambda deadline, peer: None
+
+    def drop(self, reason: DropReason, peer: "Peer | None" = None, packets: int = 1) -> None:
+        """Count dropped packets, for the interface and for the peer where it is known."""
+        self.drops.count(reason, packets)
+        if peer is not None:
+            peer.drops.count(reason, packets)
+
+    def jitter(self) -> float:
+        """A random fraction in [0, 1)."""
+        return int.from_bytes(self.random(4), "little") / 2**32

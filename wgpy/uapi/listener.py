@@ -1,0 +1,67 @@
+"""The listening socket of an interface: private from birth, one server per name."""
+
+import errno
+import fcntl
+import os
+import socket
+import stat
+from pathlib import Path
+
+from wgpy.uapi.paths import DIRECTORY, is_live, socket_path
+
+_BACKLOG = 64
+
+
+def listen(name: str, directory: Path = DIRECTORY) -> socket.socket:
+    """Bind and listen on interface `name`'s socket, making the directory if it is missing.
+
+    A stale socket is replaced. OSError EADDRINUSE if another process serves the name, EEXIST if
+    something that is no socket is in the way.
+    """
+    directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+    path = socket_path(name, directory)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        # Linux gives the file the mode of the unbound socket: there is no moment of a wider one.
+        os.fchmod(listener.fileno(), 0o600)
+        lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            # Two daemons that find the same stale socket must not unlink each other's new one.
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            _clear_stale(path)
+            listener.bind(os.fspath(path))
+            listener.listen(_BACKLOG)
+        finally:
+            os.close(lock)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _clear_stale(path: Path) -> None:
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise OSError(errno.EEXIST, "not a socket, remove it", os.fspath(path))
+    if is_live(path):
+        raise OSError(errno.EADDRINUSE, "another process serves this interface", os.fspath(path))
+    path.unlink()
+
+
+def from_fd(fd: int) -> socket.socket:
+    """A socket that already listens, as WG_UAPI_FD hands it over; its descriptor is taken over.
+
+    OSError EINVAL if `fd` is anything else.
+    """
+    listener = socket.socket(fileno=fd)
+    if (
+        listener.family != socket.AF_UNIX
+        or listener.type != socket.SOCK_STREAM
+        or not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    ):
+        listener.detach()
+        raise OSError(errno.EINVAL, f"descriptor {fd} is not a listening unix stream socket")
+    return listener
