@@ -211,6 +211,11 @@ class Interface:
         if transmit.peer is not None:
             transmit.peer.tx_bytes -= transmit.size
 
+    def source_lost(self, transmit: Transmit) -> None:
+        """A transmit could leave only without its sticky source."""
+        if transmit.peer is not None and transmit.peer.path == transmit.path:
+            transmit.peer.forget_source()
+
     def forget_sources(self, valid: Callable[[Path], bool]) -> None:
         """Addresses or routes changed: drop each peer's sticky source that is not `valid`."""
         for peer in self._peers.values():

@@ -1,0 +1,275 @@
+"""A WireGuard interface that runs: the core between a TUN and UDP sockets, on an event loop.
+
+    host --> TUN --> FromHost --> Interface.send_packets ---------> Network.send --> UDP -->
+    host <-- TUN <-- ToHost <---- Interface.receive_datagrams <---- Network <------- UDP <--
+                                       ^
+                          one timer, link and route events, configuration
+
+Everything runs in callbacks of one loop, each with bounded work, so that nothing starves.
+"""
+
+import asyncio
+import errno
+import logging
+from dataclasses import replace
+from math import inf
+from os import urandom
+from types import TracebackType
+from typing import Self
+
+from tun import LinkMonitor, LinkState, Tun
+from wgpy.device import clock
+from wgpy.device.bind import Bind
+from wgpy.device.fromhost import FromHost
+from wgpy.device.network import Network
+from wgpy.device.options import DeviceOptions
+from wgpy.device.tohost import ToHost
+from wgpy.protocol.batch import PacketBatch, datagram_size
+from wgpy.protocol.config import ConfigError, InterfaceChange, InterfaceStats
+from wgpy.protocol.events import Event, EventKind
+from wgpy.protocol.interface import Interface
+
+_log = logging.getLogger("wgpy.device")
+
+# Between attempts to open the sockets of an interface that is up. Seconds.
+_OPEN_RETRY = 5.0
+# What one UDP send can carry, with or without segmentation.
+_LARGEST_SEND = 65507
+# Link, network and transport headers that the kernel counts into gso_max_size.
+_GSO_HEADERS = 320
+
+
+class Device:
+    """One interface. Make it, and use it, on a running event loop.
+
+    The link of the TUN decides: sockets and timers live while it is up. The TUN may be moved
+    into another network namespace; UDP stays in the one where the device was made.
+    """
+
+    def __init__(self, tun: Tun, options: DeviceOptions | None = None) -> None:
+        """Takes over `tun`. OSError if the link cannot be followed."""
+        self._loop = asyncio.get_running_loop()
+        self._options = options or DeviceOptions()
+        self._interface = Interface(urandom, clock.wall_ns)
+        self._tun = tun
+        self._fwmark = 0
+        self._up = False
+        self._closed: asyncio.Future[None] = self._loop.create_future()
+        self._timer: asyncio.Handle | None = None
+        self._timer_deadline = inf
+        self._open_retry: asyncio.TimerHandle | None = None
+        self._from_host = FromHost(tun, self._send_packets, self._interface.drop)
+        self._to_host = ToHost(tun, self._interface.drop)
+        self._link = LinkMonitor(tun)
+        self._network = Network(self._loop, self._interface, self._settle, self._pause)
+        self._loop.add_reader(self._link.fileno(), self._link_changed)
+        self._loop.add_reader(tun.fd, self._tun_readable)
+        self._apply_link(self._link.state())
+
+    @classmethod
+    def open(cls, name: str, options: DeviceOptions | None = None) -> Self:
+        """Make the interface `name`. OSError says why it cannot be made."""
+        options = options or DeviceOptions()
+        tun = Tun.open(name, offloads=options.tun_offloads)
+        try:
+            return cls(tun, options)
+        except BaseException:
+            tun.close()
+            raise
+
+    @property
+    def name(self) -> str:
+        """The name of the interface, which may be changed by anyone."""
+        return self._tun.name
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove the interface; may be called again."""
+        if self._closed.done():
+            return
+        self._closed.set_result(None)
+        self._bring_down()
+        self._loop.remove_reader(self._tun.fd)
+        self._loop.remove_reader(self._link.fileno())
+        if self._timer is not None:
+            self._timer.cancel()
+        self._network.close()
+        self._link.close()
+        self._tun.close()
+
+    async def wait_closed(self) -> None:
+        """Return when the device was closed, by us or because its interface was deleted."""
+        await asyncio.shield(self._closed)
+
+    # Configuration.
+
+    def snapshot(self) -> InterfaceStats:
+        """All that `wg show` shows."""
+        return self._interface.snapshot()
+
+    def configure(self, change: InterfaceChange) -> None:
+        """Apply a change wholly or not at all. Raises ConfigError."""
+        bind = self._bind_for(change)
+        mark = self._fwmark if change.fwmark is None else change.fwmark
+        try:
+            if bind is not None:
+                change = replace(change, listen_port=bind.port)
+            elif mark != self._fwmark:
+                self._set_fwmark(mark)
+            self._interface.configure(change, clock.now())
+        except ConfigError:
+            if bind is not None:
+                bind.close()
+            else:
+                self._set_fwmark(self._fwmark)
+            raise
+        if bind is not None:
+            self._network.adopt(bind, mark)
+        if bind is not None or mark != self._fwmark:
+            self._fwmark = mark
+            self._interface.forget_sources(lambda path: False)
+        self._settle()
+
+    def _bind_for(self, change: InterfaceChange) -> Bind | None:
+        """New sockets if the change asks for another port while sockets are open."""
+        port = change.listen_port
+        if port is None or port == self._interface.listen_port or not self._network.is_open:
+            return None
+        mark = self._fwmark if change.fwmark is None else change.fwmark
+        try:
+            return Bind.open(port, mark, self._options)
+        except OSError as error:
+            number = error.errno or errno.EIO
+            raise ConfigError(f"cannot listen on UDP port {port}: {error}", number) from error
+
+    def _set_fwmark(self, mark: int) -> None:
+        try:
+            self._network.set_fwmark(mark)
+        except OSError as error:
+            raise ConfigError(f"cannot set fwmark {mark:#x}: {error}", error.errno or 1) from error
+
+    # The link.
+
+    def _link_changed(self) -> None:
+        try:
+            self._link.read()
+            state = self._link.state()
+        except OSError as error:
+            _log.info("interface is gone: %s", error)
+            self.close()
+            return
+        self._apply_link(state)
+
+    def _apply_link(self, state: LinkState) -> None:
+        if state.mtu != self._interface.mtu or self._from_host.mtu == 0:
+            self._interface.mtu = self._from_host.mtu = state.mtu
+            self._fit_super_packets(state.mtu)
+        self._interface.set_own_addresses(*self._link.addresses())
+        if state.up and not self._up:
+            self._up = True
+            self._bring_up()
+        elif self._up and not state.up:
+            self._bring_down()
+        self._settle()
+
+    def _fit_super_packets(self, mtu: int) -> None:
+        """One super-packet of the host shall be one send: a few rows left over cost a whole one."""
+        rows = max(1, _LARGEST_SEND // datagram_size(mtu, mtu))
+        try:
+            self._tun.set_gso_max_size(min(65536, rows * mtu + _GSO_HEADERS))
+        except OSError as error:
+            _log.debug("gso_max_size stays as it is: %s", error)
+
+    def _bring_up(self) -> None:
+        self._open_retry = None
+        try:
+            bind = Bind.open(self._interface.listen_port, self._fwmark, self._options)
+        except OSError as error:
+            _log.error("cannot open UDP sockets, trying again: %s", error)
+            self._open_retry = self._loop.call_later(_OPEN_RETRY, self._bring_up)
+            return
+        self._network.adopt(bind, self._fwmark)
+        now = clock.now()
+        self._interface.configure(InterfaceChange(listen_port=bind.port), now)
+        self._interface.up(now)
+        _log.info("interface is up, UDP port %d", bind.port)
+        self._settle()
+
+    def _bring_down(self) -> None:
+        self._up = False
+        if self._open_retry is not None:
+            self._open_retry.cancel()
+            self._open_retry = None
+        self._interface.down()
+        self._network.close_sockets()
+        _log.info("interface is down")
+
+    # Packets.
+
+    def _tun_readable(self) -> None:
+        try:
+            self._from_host.turn()
+        except OSError as error:
+            _log.info("interface is gone: %s", error)
+            self.close()
+            return
+        self._settle()
+
+    def _send_packets(self, batch: PacketBatch) -> None:
+        self._interface.send_packets(batch, clock.now())
+        # The rows are used again by the next batch.
+        self._flush()
+
+    def _pause(self, pause: bool) -> None:
+        """Let the host wait while a socket is full: its queue is the place to drop."""
+        if pause:
+            self._loop.remove_reader(self._tun.fd)
+        elif not self._closed.done():
+            self._loop.add_reader(self._tun.fd, self._tun_readable)
+
+    def _flush(self) -> None:
+        """Move what the core has to give."""
+        transmits = self._interface.poll_transmits()
+        if transmits:
+            self._network.send(transmits)
+        packets = self._interface.poll_packets()
+        if packets:
+            self._to_host.write(packets)
+
+    # Time.
+
+    def _settle(self) -> None:
+        """The end of every turn: outputs moved, events told, timer set."""
+        self._flush()
+        for event in self._interface.poll_events():
+            _tell(event)
+        deadline = self._interface.next_deadline()
+        if deadline < self._timer_deadline and not self._closed.done():
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_deadline = deadline
+            delay = max(0.0, deadline - clock.now())
+            self._timer = self._loop.call_later(delay, self._timeout)
+
+    def _timeout(self) -> None:
+        self._timer = None
+        self._timer_deadline = inf
+        self._interface.handle_timeout(clock.now())
+        self._settle()
+
+
+def _tell(event: Event) -> None:
+    level = logging.WARNING if event.kind is EventKind.HANDSHAKE_GIVEN_UP else logging.DEBUG
+    if _log.isEnabledFor(level):
+        peer = event.public_key.hex()[:8] if event.public_key else "unknown peer"
+        _log.log(level, "%s: %s%s", peer, event.kind, f" ({event.detail})" if event.detail else "")

@@ -1,0 +1,191 @@
+"""The network side of a device: UDP sockets that are open while the interface is up."""
+
+import asyncio
+import logging
+import socket
+from collections import deque
+from collections.abc import Callable
+
+from wgpy.device import clock
+from wgpy.device.bind import Bind
+from wgpy.device.routes import RouteMonitor
+from wgpy.protocol.batch import DatagramBatch, Slab
+from wgpy.protocol.drops import DropReason
+from wgpy.protocol.interface import Interface
+from wgpy.protocol.path import Path
+from wgpy.protocol.shared import Transmit
+
+_log = logging.getLogger("wgpy.device")
+
+# A datagram, or the run of them that one receive returns, is no longer than this.
+_RECEIVE_SIZE = 64 * 1024
+_TURN_RECEIVES = 8
+# Transmits that wait for room in a socket's buffer; beyond that the host is not read any more.
+_MAX_WAITING = 1024
+# A change of routes is looked at at once, a storm of them this often. Seconds.
+_ROUTES_INTERVAL = 0.1
+
+
+class Network:
+    """Moves datagrams between the sockets and the core.
+
+    `after` is called when a turn gave the core something; `pause` with True when a socket is
+    full and the host should wait, with False when it may go on.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        interface: Interface,
+        after: Callable[[], None],
+        pause: Callable[[bool], None],
+    ) -> None:
+        self._loop = loop
+        self._interface = interface
+        self._after = after
+        self._pause = pause
+        self._slab = Slab(_RECEIVE_SIZE)
+        # Lone datagrams of any size share this one.
+        self._lone = self._slab.layout(_RECEIVE_SIZE)
+        self._bind: Bind | None = None
+        self._waiting: deque[Transmit] = deque()
+        self._routes = RouteMonitor()
+        self._routes_check: asyncio.TimerHandle | None = None
+        self._fwmark = 0
+        loop.add_reader(self._routes.fileno(), self._routes_changed)
+
+    # Life.
+
+    @property
+    def is_open(self) -> bool:
+        return self._bind is not None
+
+    def adopt(self, bind: Bind, fwmark: int) -> None:
+        """Speak through `bind` from now on, instead of what was open before."""
+        self.close_sockets()
+        self._bind = bind
+        self._fwmark = fwmark
+        for sock in bind.sockets:
+            self._loop.add_reader(sock.fileno(), self._readable, bind, sock)
+
+    def set_fwmark(self, fwmark: int) -> None:
+        """Mark outgoing datagrams. Raises OSError, and the mark stays what it was."""
+        if self._bind is not None:
+            self._bind.set_fwmark(fwmark)
+        self._fwmark = fwmark
+
+    def close_sockets(self) -> None:
+        """Silence: the interface is down."""
+        bind, self._bind = self._bind, None
+        if bind is None:
+            return
+        for sock in bind.sockets:
+            self._loop.remove_reader(sock.fileno())
+            self._loop.remove_writer(sock.fileno())
+        bind.close()
+        if self._waiting:
+            self._waiting.clear()
+            self._pause(False)
+
+    def close(self) -> None:
+        self.close_sockets()
+        self._loop.remove_reader(self._routes.fileno())
+        self._routes.close()
+        if self._routes_check is not None:
+            self._routes_check.cancel()
+
+    # Receiving.
+
+    def _readable(self, bind: Bind, sock: socket.socket) -> None:
+        interface, slab = self._interface, self._slab
+        for _ in range(_TURN_RECEIVES):
+            if bind is not self._bind:
+                # What was received last closed the sockets.
+                return
+            received = bind.receive(sock, slab.view)
+            if received is None:
+                break
+            size, segment, path, ecn = received
+            if size <= segment or segment == 0:
+                batch = DatagramBatch(self._lone, 1, size, path, ecn)
+            else:
+                layout = slab.layout(segment)
+                count = -(-size // segment)
+                if count > layout.capacity:
+                    # No kernel sends so many today (UDP_MAX_SEGMENTS).
+                    interface.drop(DropReason.TRUNCATED, count - layout.capacity)
+                    count, size = layout.capacity, layout.capacity * segment
+                batch = DatagramBatch(layout, count, size - (count - 1) * segment, path, ecn)
+            interface.receive_datagrams(batch, clock.now())
+            # The rows are used again by the next receive.
+            self._after()
+
+    # Sending.
+
+    def send(self, transmits: list[Transmit]) -> None:
+        """Send in order; what a full socket does not take now is kept and sent later."""
+        for transmit in transmits:
+            if self._waiting:
+                self._wait(transmit)
+            elif not self._send(transmit):
+                self._wait(transmit)
+                self._pause(True)
+
+    def _send(self, transmit: Transmit) -> bool:
+        """Hand one transmit to the kernel; False if the socket has no room for it."""
+        path, buffers, segment, tos, size, _ = transmit
+        if self._bind is None:
+            self._interface.send_failed(transmit)
+            return True
+        result = self._bind.send(buffers, segment, size, path, tos)
+        if result.would_block:
+            return False
+        if result.source_lost:
+            self._interface.source_lost(transmit)
+        if result.error:
+            self._interface.send_failed(transmit)
+        return True
+
+    def _wait(self, transmit: Transmit) -> None:
+        if self._bind is None or len(self._waiting) >= _MAX_WAITING:
+            self._interface.send_failed(transmit)
+            return
+        if not self._waiting:
+            sock = self._bind.socket_for(transmit.path)
+            self._loop.add_writer(sock.fileno(), self._writable, sock)
+        # The buffers are valid only now.
+        buffers = [bytes(buffer) for buffer in transmit.buffers]
+        self._waiting.append(transmit._replace(buffers=[*buffers]))
+
+    def _writable(self, sock: socket.socket) -> None:
+        while self._waiting and self._send(self._waiting[0]):
+            self._waiting.popleft()
+        self._loop.remove_writer(sock.fileno())
+        if self._waiting and self._bind is not None:
+            sock = self._bind.socket_for(self._waiting[0].path)
+            self._loop.add_writer(sock.fileno(), self._writable, sock)
+        else:
+            self._pause(False)
+        self._after()
+
+    # Sticky sources.
+
+    def _routes_changed(self) -> None:
+        if self._routes.drain() and self._routes_check is None:
+            self._check_sources()
+            self._routes_check = self._loop.call_later(_ROUTES_INTERVAL, self._routes_settled)
+
+    def _routes_settled(self) -> None:
+        # Whatever changed since the first look.
+        self._routes_check = None
+        self._check_sources()
+
+    def _check_sources(self) -> None:
+        checked: dict[Path, bool] = {}
+
+        def valid(path: Path) -> bool:
+            if path not in checked:
+                checked[path] = self._routes.still_valid(path, self._fwmark)
+            return checked[path]
+
+        self._interface.forget_sources(valid)
