@@ -1,0 +1,1 @@
+"""Implementations measured side by side, interleaved in one run, on one machine."""

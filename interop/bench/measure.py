@@ -1,0 +1,144 @@
+"""One number each, of a tunnel that is up: throughput, packets a second, latency, memory, CPU.
+
+Loads come from iperf3 and ping, so that they are the same for everyone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from interop.shell import CommandFailed, ScenarioFailed, wait_until
+from interop.tunnel import End
+
+_IPERF_PORT = 5201
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a process has used: CPU seconds so far, resident and peak memory now (bytes)."""
+
+    cpu: float
+    resident: int
+    peak: int
+
+
+def usage(pid: int) -> Usage:
+    """Of one process, all its threads."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    status = Path(f"/proc/{pid}/status").read_text()
+    kilobytes = {
+        key: int(value) for key, value in re.findall(r"^(Vm\w+):\s+(\d+) kB", status, re.MULTILINE)
+    }
+    cpu = (int(fields[11]) + int(fields[12])) / _TICKS
+    return Usage(cpu, kilobytes["VmRSS"] * 1024, kilobytes["VmHWM"] * 1024)
+
+
+@contextlib.contextmanager
+def iperf_server(end: End) -> Iterator[None]:
+    """An iperf3 server at one end, as long as the context lasts."""
+    with (end.lab.directory / "iperf3-server.log").open("ab") as output:
+        server = end.namespace.start("iperf3", "-s", "-p", str(_IPERF_PORT), output=output)
+
+    def listening() -> bool:
+        return f":{_IPERF_PORT} " in end.namespace.run("ss", "-Hltn")
+
+    try:
+        wait_until("iperf3 listens", listening, 10)
+        yield
+    finally:
+        server.terminate()
+        server.wait(5)
+
+
+def _iperf(client: End, server: End, words: str, seconds: float) -> dict[str, object]:
+    argv = f"iperf3 -J -c {server.inner()} -p {_IPERF_PORT} -t {seconds:g} {words}".split()
+    text = client.namespace.run(*argv, timeout=seconds + 30)
+    report: dict[str, object] = json.loads(text)
+    return report
+
+
+def tcp(client: End, server: End, streams: int, seconds: float, reverse: bool = False) -> float:
+    """Bits a second that arrived, over all streams (after a second of warming up)."""
+    words = f"-P {streams} -O 1" + (" -R" if reverse else "")
+    end = _iperf(client, server, words, seconds)["end"]
+    return float(end["sum_received"]["bits_per_second"])  # type: ignore[index]
+
+
+@dataclass(frozen=True)
+class Udp:
+    """Packets a second: offered and delivered; and the share that was lost."""
+
+    offered: float
+    delivered: float
+
+    @property
+    def loss(self) -> float:
+        return 1 - self.delivered / self.offered if self.offered else 1.0
+
+
+def udp(client: End, server: End, size: int, rate: float, seconds: float) -> Udp:
+    """Send `rate` packets a second of `size` bytes of payload; 0: as many as it can."""
+    bits = rate * size * 8
+    report = _iperf(client, server, f"-u -l {size} -b {bits:.0f} --get-server-output", seconds)
+    total = report["end"]["sum"]  # type: ignore[index]
+    packets, lost = total["packets"], total["lost_packets"]
+    return Udp(packets / total["seconds"], max(0, packets - lost) / total["seconds"])
+
+
+def udp_without_loss(client: End, server: End, size: int, seconds: float) -> float:
+    """The most packets a second that arrive with under 1 % lost, found by bisection."""
+    low, high = 0.0, udp(client, server, size, 0, seconds).offered
+    best = 0.0
+    for _ in range(6):
+        rate = (low + high) / 2
+        result = udp(client, server, size, rate, seconds)
+        if result.loss < 0.01:
+            low, best = rate, max(best, result.delivered)
+        else:
+            high = rate
+    return best
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Round trips in milliseconds."""
+
+    p50: float
+    p99: float
+    lost: int
+
+
+def ping(client: End, server: End, count: int, interval: float = 0.01) -> Latency:
+    """`count` echoes, `interval` seconds apart."""
+    argv = f"ping -n -c {count} -i {interval} -W 2 {server.inner()}".split()
+    try:
+        text = client.namespace.run(*argv, timeout=count * interval + 30)
+    except CommandFailed as error:
+        raise ScenarioFailed(f"ping: {error}") from None
+    times = sorted(float(t) for t in re.findall(r"time=([\d.]+) ms", text))
+    if not times:
+        raise ScenarioFailed("no echo came back")
+    return Latency(
+        times[len(times) // 2],
+        times[min(len(times) - 1, len(times) * 99 // 100)],
+        count - len(times),
+    )
+
+
+def ping_beside_transfer(client: End, server: End, seconds: float) -> Latency:
+    """Echoes while one TCP stream fills the tunnel."""
+    argv = f"iperf3 -c {server.inner()} -p {_IPERF_PORT} -t {seconds:g}".split()
+    with (client.lab.directory / "iperf3-load.log").open("ab") as output:
+        load: subprocess.Popen[bytes] = client.namespace.start(*argv, output=output)
+        try:
+            return ping(client, server, int((seconds - 1) / 0.01))
+        finally:
+            load.wait(seconds + 10)

@@ -1,0 +1,1 @@
+"""The implementations to test against, and how each is fetched."""

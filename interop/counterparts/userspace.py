@@ -1,0 +1,86 @@
+"""Implementations that are a command: `COMMAND INTERFACE`, configured over their UAPI socket."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+from interop.counterparts.base import Implementation, Running, Unavailable
+from interop.netns import Namespace, stop
+from interop.shell import CommandFailed, ScenarioFailed, run, wait_until
+
+_SOCKETS = Path("/var/run/wireguard")
+_READY = 20.0
+"""Seconds a daemon may take from its start to its answer to `wg show`."""
+
+
+class Daemon(Running):
+    """A daemon in the foreground, and what it must not leave behind."""
+
+    def __init__(self, process: subprocess.Popen[bytes], interface: str, log: Path) -> None:
+        self.process = process
+        self.interface = interface
+        self.log = log
+
+    def stop(self) -> None:
+        """SIGTERM.
+
+        :raises ScenarioFailed: its socket outlives it.
+        """
+        stop(self.process)
+        if (_SOCKETS / f"{self.interface}.sock").exists():
+            self._remove_socket()
+            raise ScenarioFailed(f"{self.process.args!r} left its socket behind after SIGTERM")
+
+    def crash(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def _remove_socket(self) -> None:
+        (_SOCKETS / f"{self.interface}.sock").unlink(missing_ok=True)
+
+
+class Userspace(Implementation):
+    """`command` may hold arguments; the interface name is added as the last."""
+
+    def __init__(self, name: str, command: str) -> None:
+        self.name = name
+        self.command = shlex.split(command)
+
+    def executable(self) -> str:
+        """:raises Unavailable: no such command."""
+        path = shutil.which(self.command[0])
+        if path is None:
+            raise Unavailable(f"no command {self.command[0]!r}")
+        return path
+
+    def version(self) -> str:
+        try:
+            words = run(self.executable(), *self.command[1:], "--version").splitlines()
+        except CommandFailed as error:
+            return f"unknown ({error})"[:80]
+        return words[0].split()[-1] if words else "unknown"
+
+    def start(self, interface: str, namespace: Namespace, log: Path) -> Running:
+        argv = [self.executable(), *self.command[1:], interface]
+        with log.open("ab") as output:
+            process = namespace.start(
+                *argv,
+                output=output,
+                environment={"WG_PROCESS_FOREGROUND": "1", "LOG_LEVEL": "verbose"},
+            )
+
+        def ready() -> bool:
+            if process.poll() is not None:
+                words = log.read_text(errors="replace").strip()[-1000:]
+                raise ScenarioFailed(f"{shlex.join(argv)} ended at once: {words}")
+            with contextlib.suppress(CommandFailed):
+                namespace.run("wg", "show", interface)
+                return True
+            return False
+
+        wait_until(f"{shlex.join(argv)} answers `wg show`", ready, _READY)
+        return Daemon(process, interface, log)
