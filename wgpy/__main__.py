@@ -1,0 +1,7 @@
+"""`python -m wgpy`."""
+
+import sys
+
+from wgpy.cli import main
+
+sys.exit(main())

@@ -1,0 +1,1 @@
+"""Tab completion for shells: `eval "$(wgpy completion bash)"`."""
