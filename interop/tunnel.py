@@ -1,10 +1,10 @@
 """Two ends of a tunnel, configured by `wg`, each in its namespace.
 
-     ┌─ left ────────────────┐                  ┌─ right ───────────────┐
-     │ 10.90.0.1  fd90::1    │                  │ 10.90.0.2  fd90::2    │   inner
-     │ wg interface          │                  │ wg interface          │
-     │ 10.80.0.1  fd80::1    │─ eth0 ──── eth0 ─│ 10.80.0.2  fd80::2    │   outer
-     └───────────────────────┘                  └───────────────────────┘
+┌─ left ────────────────┐                  ┌─ right ───────────────┐
+│ 10.90.0.1  fd90::1    │                  │ 10.90.0.2  fd90::2    │   inner
+│ wg interface          │                  │ wg interface          │
+│ 10.80.0.1  fd80::1    │─ eth0 ──── eth0 ─│ 10.80.0.2  fd80::2    │   outer
+└───────────────────────┘                  └───────────────────────┘
 """
 
 from __future__ import annotations

@@ -91,7 +91,9 @@ class Capture:
             and (source is None or message.source == source)
         ]
 
-    def wait_for(self, what: str, kind: int, source: str, timeout: float, count: int = 1) -> Message:
+    def wait_for(
+        self, what: str, kind: int, source: str, timeout: float, count: int = 1
+    ) -> Message:
         """The `count`th message of that kind and source, waiting for it.
 
         :raises ScenarioFailed: not within `timeout` s.

@@ -30,6 +30,8 @@ class Implementation(ABC):
     name: str
     in_guest = False
     """Whether it needs the kernel of a virtual machine."""
+    has_interface = True
+    """Whether it appears as a network interface; else only `echo` scenarios apply."""
 
     @abstractmethod
     def version(self) -> str:

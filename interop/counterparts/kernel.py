@@ -1,14 +1,21 @@
-"""The kernel's own WireGuard, where there is one: `ip link add NAME type wireguard`."""
+"""The kernel's own WireGuard, in a virtual machine that runs a Debian suite's stock kernel.
+
+The whole scenario is played inside the guest, as it shares this machine's files:
+
+    host ── qemu ── guest (kernel of the suite)
+                      ├── namespace: wg interface of the kernel
+                      └── namespace: daemon of the implementation under test
+"""
 
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 
+from interop.cache import CannotFetch, debian_kernel
 from interop.counterparts.base import Implementation, Running, Unavailable
 from interop.netns import Namespace
-from interop.shell import CommandFailed, run
+from interop.shell import CommandFailed
 
 
 class KernelInterface(Running):
@@ -24,17 +31,28 @@ class KernelInterface(Running):
 
 
 class Kernel(Implementation):
-    """The WireGuard of the running kernel."""
+    """The kernel of a Debian suite."""
 
-    name = "kernel"
+    in_guest = True
+
+    def __init__(self, suite: str) -> None:
+        self.name = f"kernel-{suite}"
+        self.suite = suite
+
+    def files(self) -> tuple[Path, str]:
+        """Where image and modules are, and the kernel's release.
+
+        :raises Unavailable: they cannot be had.
+        """
+        try:
+            return debian_kernel(self.suite)
+        except CannotFetch as error:
+            raise Unavailable(str(error)) from None
 
     def version(self) -> str:
-        try:
-            run("modprobe", "wireguard")
-        except CommandFailed as error:
-            raise Unavailable(f"this kernel has no WireGuard ({error})") from None
-        return os.uname().release
+        return self.files()[1]
 
     def start(self, interface: str, namespace: Namespace, log: Path) -> Running:
+        """As in the guest; on a host without the module it fails."""
         namespace.ip(f"link add {interface} type wireguard")
         return KernelInterface(interface, namespace)

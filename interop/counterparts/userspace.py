@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from interop.cache import CannotFetch, debian
 from interop.counterparts.base import Implementation, Running, Unavailable
 from interop.netns import Namespace, stop
 from interop.shell import CommandFailed, ScenarioFailed, run, wait_until
@@ -84,3 +85,23 @@ class Userspace(Implementation):
 
         wait_until(f"{shlex.join(argv)} answers `wg show`", ready, _READY)
         return Daemon(process, interface, log)
+
+
+class DebianDaemon(Userspace):
+    """A daemon as some Debian suite packages it, unpacked in the cache."""
+
+    def __init__(self, package: str, suite: str) -> None:
+        super().__init__(f"{package}-{suite}", package)
+        self.package = package
+        self.suite = suite
+
+    def executable(self) -> str:
+        try:
+            root, _ = debian(self.package, self.suite)
+        except CannotFetch as error:
+            raise Unavailable(str(error)) from None
+        return str(root / "usr" / "bin" / self.package)
+
+    def version(self) -> str:
+        self.executable()
+        return debian(self.package, self.suite)[1]

@@ -18,10 +18,10 @@ _MARK = "77677079706c61696e74657874"
 def handshake(lab: Lab, left: Implementation, right: Implementation) -> None:
     """A first packet makes left initiate; the wire shows exactly what the paper says.
 
-        left ──── initiation (148) ───> right
-             <──── response (92) ──────
-             ──── data (confirms) ────>
-             <─────── data ────────────
+    left ──── initiation (148) ───> right
+         <──── response (92) ──────
+         ──── data (confirms) ────>
+         <─────── data ────────────
     """
     a, b = tunnel(lab, left, right)
     with capture(b.namespace, lab.directory) as wire:
@@ -46,8 +46,8 @@ def handshake(lab: Lab, left: Implementation, right: Implementation) -> None:
 def data_over_v4(lab: Lab, left: Implementation, right: Implementation) -> None:
     """IPv4 and IPv6 inside IPv4, several sizes; nothing of it readable on the wire.
 
-        left ══ v4 or v6 (ping, 0 to 1372 bytes) ══ right
-             ──────────── UDP over v4 ────────────
+    left ══ v4 or v6 (ping, 0 to 1372 bytes) ══ right
+         ──────────── UDP over v4 ────────────
     """
     _data(lab, left, right, outer=4)
 
@@ -56,8 +56,8 @@ def data_over_v4(lab: Lab, left: Implementation, right: Implementation) -> None:
 def data_over_v6(lab: Lab, left: Implementation, right: Implementation) -> None:
     """IPv4 and IPv6 inside IPv6, several sizes; nothing of it readable on the wire.
 
-        left ══ v4 or v6 (ping, 0 to 1372 bytes) ══ right
-             ──────────── UDP over v6 ────────────
+    left ══ v4 or v6 (ping, 0 to 1372 bytes) ══ right
+         ──────────── UDP over v6 ────────────
     """
     _data(lab, left, right, outer=6)
 
@@ -78,7 +78,7 @@ def _data(lab: Lab, left: Implementation, right: Implementation, outer: int) -> 
 def psk_present(lab: Lab, left: Implementation, right: Implementation) -> None:
     """The same preshared key at both ends: the handshake completes.
 
-        left (psk K) ──── handshake, data ──── right (psk K)
+    left (psk K) ──── handshake, data ──── right (psk K)
     """
     a, b = ends(lab, left, right)
     psk = new_preshared_key()
@@ -93,9 +93,9 @@ def psk_present(lab: Lab, left: Implementation, right: Implementation) -> None:
 def psk_mismatch(lab: Lab, left: Implementation, right: Implementation) -> None:
     """Different preshared keys: no session, no data; once they agree, both work.
 
-        left (psk K) ──── initiation ────> right (psk L)
-             x<──── response (refused) ───
-        left (psk K) ──── handshake, data ──── right (psk K)
+    left (psk K) ──── initiation ────> right (psk L)
+         x<──── response (refused) ───
+    left (psk K) ──── handshake, data ──── right (psk K)
     """
     a, b = ends(lab, left, right)
     psk = new_preshared_key()

@@ -23,7 +23,7 @@ _FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
 def tcp_bulk(lab: Lab, left: Implementation, right: Implementation) -> None:
     """8 MiB each way, one after the other and both at once; every byte is compared.
 
-        left ══ TCP over v4, over v6 ══ right       segments of up to 64 KiB enter and leave
+    left ══ TCP over v4, over v6 ══ right       segments of up to 64 KiB enter and leave
     """
     a, b = tunnel(lab, left, right)
     a.ping(b)
@@ -37,8 +37,8 @@ def tcp_bulk(lab: Lab, left: Implementation, right: Implementation) -> None:
 def every_mtu(lab: Lab, left: Implementation, right: Implementation) -> None:
     """Full packets that must not be fragmented, at 1280, 1420, 8920 and 65455 bytes of MTU.
 
-        left ══ MTU changed while the tunnel stands ══ right
-             ──────────── link of 65535 ────────────
+    left ══ MTU changed while the tunnel stands ══ right
+         ──────────── link of 65535 ────────────
     """
     a, b = tunnel(lab, left, right, mtu=65455)
     a.ping(b)

@@ -29,12 +29,12 @@ _ATTEMPTS = 12
 def cookie_under_load(lab: Lab, left: Implementation, right: Implementation) -> None:
     """A stranger floods right with initiations whose mac1 is right; left still gets its session.
 
-        stranger ─── initiations, mac1 valid ──┐
-                                               ├── bridge ── right (under load)
-        left ──── initiation ──────────────────┤
-             <─── cookie reply ────────────────┤
-             ──── initiation with mac2 ────────┤
-             <─── response ────────────────────┘
+    stranger ─── initiations, mac1 valid ──┐
+                                           ├── bridge ── right (under load)
+    left ──── initiation ──────────────────┤
+         <─── cookie reply ────────────────┤
+         ──── initiation with mac2 ────────┤
+         <─── response ────────────────────┘
     """
     stranger = lab.namespace("stranger")
     a, b = ends_on_a_switch(lab, left, right, stranger)

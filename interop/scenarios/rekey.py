@@ -23,8 +23,8 @@ _LATE = 3.0
 def rekey_by_time(lab: Lab, left: Implementation, right: Implementation) -> None:
     """Traffic both ways for 130 s: left, who initiated, rekeys once, and no echo is lost.
 
-        t=0    left ──── initiation ────> right        5 echoes a second from either end
-        t=120  left ──── initiation ────> right        right never initiates
+    t=0    left ──── initiation ────> right        5 echoes a second from either end
+    t=120  left ──── initiation ────> right        right never initiates
     """
     a, b = tunnel(lab, left, right)
     a.ping(b)
@@ -49,9 +49,9 @@ def rekey_by_time(lab: Lab, left: Implementation, right: Implementation) -> None
 def peer_added_again(lab: Lab, left: Implementation, right: Implementation) -> None:
     """Left forgets right and learns it anew: a fresh session replaces the one right still has.
 
-        left ── session 1 ── right
-        left: wg set peer R remove; wg set peer R endpoint …
-        left ── session 2 ── right (which had not expected it)
+    left ── session 1 ── right
+    left: wg set peer R remove; wg set peer R endpoint …
+    left ── session 2 ── right (which had not expected it)
     """
     a, b = tunnel(lab, left, right)
     a.ping(b)
@@ -72,9 +72,9 @@ def peer_added_again(lab: Lab, left: Implementation, right: Implementation) -> N
 def restart_and_speak(lab: Lab, left: Implementation, right: Implementation) -> None:
     """Left crashes, starts again and sends: its new handshake is accepted at once.
 
-        left ── session 1 ── right
-        left: killed, started, configured
-        left ──── initiation (newer timestamp) ────> right
+    left ── session 1 ── right
+    left: killed, started, configured
+    left ──── initiation (newer timestamp) ────> right
     """
     a, b = tunnel(lab, left, right)
     a.ping(b)
@@ -91,10 +91,10 @@ def restart_and_speak(lab: Lab, left: Implementation, right: Implementation) -> 
 def restart_and_wait(lab: Lab, left: Implementation, right: Implementation) -> None:
     """Right crashes and starts again; left goes on sending and finds out by itself.
 
-        left ── session 1 ── right
-        right: killed, started, configured, silent
-        left ──── data ────> right (unknown index)
-        left ──── initiation, 15 s after its first unanswered packet ────> right
+    left ── session 1 ── right
+    right: killed, started, configured, silent
+    left ──── data ────> right (unknown index)
+    left ──── initiation, 15 s after its first unanswered packet ────> right
     """
     a, b = tunnel(lab, left, right)
     a.ping(b)

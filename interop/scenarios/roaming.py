@@ -20,8 +20,8 @@ _MOVED = {4: "10.80.0.1{n}", 6: "fd80::1{n}"}
 def roaming_over_v4(lab: Lab, left: Implementation, right: Implementation) -> None:
     """Left's address changes, then its port, then right's address: the other follows each time.
 
-        left 10.80.0.1  ──> 10.80.0.11 ──> :51999
-        right 10.80.0.2 ─────────────────> 10.80.0.12
+    left 10.80.0.1  ──> 10.80.0.11 ──> :51999
+    right 10.80.0.2 ─────────────────> 10.80.0.12
     """
     _roam(lab, left, right, outer=4)
 
@@ -30,8 +30,8 @@ def roaming_over_v4(lab: Lab, left: Implementation, right: Implementation) -> No
 def roaming_over_v6(lab: Lab, left: Implementation, right: Implementation) -> None:
     """The same over IPv6.
 
-        left fd80::1  ──> fd80::11 ──> :51999
-        right fd80::2 ───────────────> fd80::12
+    left fd80::1  ──> fd80::11 ──> :51999
+    right fd80::2 ───────────────> fd80::12
     """
     _roam(lab, left, right, outer=6)
 
@@ -58,9 +58,9 @@ def _roam(lab: Lab, left: Implementation, right: Implementation, outer: int) -> 
 def from_v4_to_v6_and_back(lab: Lab, left: Implementation, right: Implementation) -> None:
     """Left is told right's other address while the tunnel stands: no echo is lost.
 
-        left ── session over v4 ── right
-        left: wg set peer R endpoint [fd80::2]:51820
-        left ── the same session over v6 ── right          and back, three times
+    left ── session over v4 ── right
+    left: wg set peer R endpoint [fd80::2]:51820
+    left ── the same session over v6 ── right          and back, three times
     """
     a, b = tunnel(lab, left, right)
     a.ping(b)
@@ -80,8 +80,8 @@ def _speaks(mover: End, peer: End) -> None:
 def source_address_disappears(lab: Lab, left: Implementation, right: Implementation) -> None:
     """The address that left's packets came from goes away: the very next packet takes another.
 
-        left 10.80.0.1, 10.80.0.11 ── session ── right
-        left            10.80.0.11 ── the same session, no echo lost ── right       over v4, v6
+    left 10.80.0.1, 10.80.0.11 ── session ── right
+    left            10.80.0.11 ── the same session, no echo lost ── right       over v4, v6
     """
     a, b = tunnel(lab, left, right)
     a.ping(b)
@@ -117,9 +117,9 @@ def _follows(end: End, peer: End, endpoint: str) -> None:
 def forged_packets_move_nobody(lab: Lab, left: Implementation, right: Implementation) -> None:
     """A stranger who read the receiver index sends data of its own, and replays left's.
 
-        left ─────┐
-                  ├── bridge ── right: its endpoint for left stays 10.80.0.1
-        stranger ─┘   (10.80.0.9)
+    left ─────┐
+              ├── bridge ── right: its endpoint for left stays 10.80.0.1
+    stranger ─┘   (10.80.0.9)
     """
     stranger = lab.namespace("stranger")
     a, b = ends_on_a_switch(lab, left, right, stranger)

@@ -1,0 +1,34 @@
+"""Inside the virtual machine: play scenarios against the running kernel (started by `vm`)."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from interop.counterparts import COUNTERPARTS
+from interop.counterparts.userspace import Userspace
+from interop.runner import play_one
+from interop.shell import run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--kernel", required=True)
+    parser.add_argument("--implementation", required=True)
+    parser.add_argument("--directory", required=True, type=Path)
+    parser.add_argument("scenarios", nargs="+")
+    options = parser.parse_args()
+    for module in ("wireguard", "tun", "veth", "bridge"):
+        run("modprobe", module)
+    run("ip", "link", "set", "lo", "up")
+    version = run("uname", "-r").strip()
+    for name in options.scenarios:
+        ours = Userspace("ours", options.implementation)
+        theirs = COUNTERPARTS[options.kernel]
+        result = play_one(name, ours, theirs, version, options.directory)
+        with (options.directory / "results.jsonl").open("a") as out:
+            out.write(result.line())
+
+
+if __name__ == "__main__":
+    main()

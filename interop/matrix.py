@@ -1,0 +1,56 @@
+"""`matrix.md`: scenario by counterpart, version, result, duration."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable
+from pathlib import Path
+
+from interop.results import Result
+from interop.scenarios import SCENARIOS
+
+_SIGNS = {"pass": "pass", "fail": "**FAIL**", "error": "**ERROR**", "unavailable": "not had"}
+
+
+def write(path: Path, implementation: str, version: str, results: Iterable[Result]) -> None:
+    """Write the matrix of these results; the same results give the same text."""
+    cells = {(result.scenario, result.counterpart): result for result in results}
+    counterparts = list(dict.fromkeys(result.counterpart for result in cells.values()))
+    lines = [
+        "# Interoperability",
+        "",
+        f"`{implementation}` ({version}) on Linux {platform.release()}, by `make interop`.",
+        "Seconds are of the whole scenario; kernels run in a virtual machine under emulation.",
+        "A scenario says what it asks for in its docstring, under `interop/scenarios/`;",
+        "`-left` and `-right` tell on which side of its picture the implementation under test is.",
+        "",
+        "| counterpart | version |",
+        "|---|---|",
+        *(f"| {name} | {_version(name, cells.values())} |" for name in counterparts),
+        "",
+        "| scenario | " + " | ".join(counterparts) + " |",
+        "|---|" + "---|" * len(counterparts),
+    ]
+    for scenario in SCENARIOS:
+        row = [_cell(cells.get((scenario, name))) for name in counterparts]
+        lines.append(f"| {scenario} | " + " | ".join(row) + " |")
+    bad = [result for result in cells.values() if result.outcome != "pass"]
+    if bad:
+        lines += ["", "## What did not pass, and why", ""]
+        lines += [f"- {r.scenario}, {r.counterpart}: {_one_line(r.detail)}" for r in bad]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def _version(counterpart: str, results: Iterable[Result]) -> str:
+    return next(r.version for r in results if r.counterpart == counterpart)
+
+
+def _cell(result: Result | None) -> str:
+    if result is None:
+        return "not run"
+    sign = _SIGNS[result.outcome]
+    return f"{sign} {result.seconds:.1f} s" if result.seconds else sign
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")[:600]

@@ -1,0 +1,81 @@
+"""Play scenarios against a counterpart, here or in a guest, and tell what came of it."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from interop import cache, vm
+from interop.counterparts import COUNTERPARTS
+from interop.counterparts.base import Implementation, Unavailable
+from interop.counterparts.kernel import Kernel
+from interop.counterparts.userspace import Userspace
+from interop.netns import Lab
+from interop.results import Result
+from interop.scenarios import SCENARIOS, play
+from interop.shell import CommandFailed, ScenarioFailed
+
+_TOOLS = {
+    "ip": "iproute2",
+    "ping": "iputils-ping",
+    "sysctl": "procps",
+    "wg": "wireguard-tools",
+}
+_GUEST_PATIENCE = 240.0
+"""Seconds of silence after which a guest is given up: longer than any scenario."""
+
+
+def play_all(
+    counterpart: str, scenarios: list[str], implementation: str, keep: Path | None = None
+) -> Iterator[Result]:
+    """One result for each scenario, as they end.
+
+    :param implementation: the command under test; the interface name is added to it.
+    :param keep: where logs and captures stay; without it they are thrown away.
+    """
+    theirs = COUNTERPARTS[counterpart]
+    with contextlib.ExitStack() as stack:
+        if keep is None:
+            runs = cache.directory() / "runs"
+            runs.mkdir(exist_ok=True)
+            keep = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=runs)))
+        keep = keep.resolve() / counterpart
+        keep.mkdir(parents=True, exist_ok=True)
+        try:
+            cache.need(_TOOLS)
+            version = theirs.version()
+            if isinstance(theirs, Kernel):
+                yield from vm.play_in_guest(
+                    theirs, scenarios, implementation, keep, _GUEST_PATIENCE
+                )
+            else:
+                for name in scenarios:
+                    yield play_one(name, Userspace("ours", implementation), theirs, version, keep)
+        except (Unavailable, cache.CannotFetch) as error:
+            for name in scenarios:
+                yield Result(name, counterpart, "-", "unavailable", 0, str(error))
+
+
+def play_one(
+    name: str, ours: Implementation, theirs: Implementation, version: str, keep: Path
+) -> Result:
+    """Play one scenario under the running kernel; logs and captures go below `keep`."""
+    case = SCENARIOS[name]
+    directory = keep / name
+    directory.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    outcome, detail = "pass", ""
+    try:
+        with Lab(directory) as lab:
+            play(case, lab, ours, theirs)
+    except ScenarioFailed as error:
+        outcome, detail = "fail", str(error)
+    except Unavailable as error:
+        outcome, detail = "unavailable", str(error)
+    except (CommandFailed, OSError) as error:
+        outcome, detail = "error", f"{type(error).__name__}: {error}"
+    seconds = time.monotonic() - started
+    return Result(name, theirs.name, version, outcome, round(seconds, 1), detail)

@@ -1,0 +1,115 @@
+"""A virtual machine that runs scenarios under another kernel, on this machine's own files.
+
+virtme-ng boots the kernel in QEMU with the root file system shared read-only. One boot
+(some 6 s) plays a whole list of scenarios; results come back line by line in a shared directory.
+Software emulation throughout: where /dev/kvm exists a nested guest may still hang under it.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from interop import cache
+from interop.counterparts.base import Unavailable
+from interop.counterparts.kernel import Kernel
+from interop.netns import stop
+from interop.results import Result
+
+_OPTIONS = "--disable-kvm --disable-microvm --force-9p --cpus 2 --memory 1G --user root --verbose"
+_HOME = Path(__file__).resolve().parent.parent
+
+
+def play_in_guest(
+    kernel: Kernel, scenarios: list[str], implementation: str, directory: Path, patience: float
+) -> Iterator[Result]:
+    """Boot `kernel`, play `scenarios` inside, yield each result as it comes.
+
+    A guest that ends early or has said nothing for `patience` s leaves the rest as errors.
+
+    :raises Unavailable: no kernel, QEMU or virtme-ng can be had.
+    """
+    image, release = _image(kernel)
+    tools = _tools()
+    results = directory / "results.jsonl"
+    results.touch()
+    inside = shlex.join(
+        [
+            *(sys.executable, "-m", "interop.guest"),
+            *("--kernel", kernel.name, "--implementation", implementation),
+            *("--directory", str(directory), *scenarios),
+        ]
+    )
+    environment = (
+        f"cd {shlex.quote(str(_HOME))} && WGPY_CACHE={shlex.quote(str(cache.directory()))}"
+    )
+    script = directory / "inside.sh"
+    script.write_text(f"{environment} exec {inside} >{directory}/guest.log 2>&1\n")
+    argv = ["vng", "-r", str(image), *_OPTIONS.split(), f"--rwdir={directory}"]
+    with (directory / "console.log").open("wb") as console:
+        guest = subprocess.Popen(
+            [*argv, "--", "sh", str(script)],
+            stdin=subprocess.DEVNULL,
+            stdout=console,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PATH": os.pathsep.join((*tools, os.environ["PATH"]))},
+            start_new_session=True,
+        )
+        try:
+            left = list(scenarios)
+            for result in _follow(results, guest, patience):
+                if result.scenario in left:
+                    left.remove(result.scenario)
+                yield result
+        finally:
+            stop(guest)
+    why = _last_words(directory)
+    for name in left:
+        yield Result(name, kernel.name, release, "error", 0, f"the guest ended early: {why}")
+
+
+def _image(kernel: Kernel) -> tuple[Path, str]:
+    root, release = kernel.files()
+    for path in (root / "boot" / f"vmlinuz-{release}", root / "lib/modules" / release / "vmlinuz"):
+        if path.exists():
+            return path, release
+    raise Unavailable(f"no kernel image among the packages of {kernel.suite}")
+
+
+def _tools() -> tuple[str, str]:
+    """Directories with `vng` and with `busybox`, which builds its initramfs."""
+    try:
+        cache.need({"qemu-system-x86_64": "qemu-system-x86", "modprobe": "kmod"})
+        busybox, _ = cache.debian("busybox-static", "bookworm")
+        return str(cache.venv("virtme-ng")), str(busybox / "bin")
+    except cache.CannotFetch as error:
+        raise Unavailable(f"no virtual machine: {error}") from None
+
+
+def _follow(results: Path, guest: subprocess.Popen[bytes], patience: float) -> Iterator[Result]:
+    """Each line that the guest adds to `results`, until it ends or falls silent."""
+    seen = 0
+    heard = time.monotonic()
+    while True:
+        ended = guest.poll() is not None
+        lines = [line for line in results.read_text().splitlines(True) if line.endswith("\n")]
+        for line in lines[seen:]:
+            yield Result.parse(line)
+            heard = time.monotonic()
+        seen = len(lines)
+        if ended or time.monotonic() - heard > patience:
+            return
+        time.sleep(0.2)
+
+
+def _last_words(directory: Path) -> str:
+    for name in ("guest.log", "console.log"):
+        path = directory / name
+        if path.exists() and (text := path.read_text(errors="replace").strip()):
+            return f"{name}: {text.splitlines()[-1]}"
+    return "without a word"
