@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from itertools import count
 
+from wgpy.protocol.noise import Identity
+
 from wgpy.protocol.batch import DatagramBatch, PacketBatch, PacketRows, Slab, datagram_size
 from wgpy.protocol.config import (
     AllowedIPChange,
@@ -25,7 +27,6 @@ from wgpy.protocol.config import (
 from wgpy.protocol.constants import TRANSPORT_HEADER_LEN
 from wgpy.protocol.events import Event
 from wgpy.protocol.interface import Interface
-from wgpy.protocol.noise import Identity
 from wgpy.protocol.path import Path
 
 # 2026-01-01, so that TAI64N timestamps look real.
@@ -232,9 +233,7 @@ class Node:
                 payload = data[start : start + transmit.segment]
                 destination = transmit.path.endpoint
                 now = self.wire.now
-                self.wire.send(
-                    Datagram(now, self.endpoint, destination, payload, transmit.tos)
-                )
+                self.wire.send(Datagram(now, self.endpoint, destination, payload, transmit.tos))
         for item in self.interface.poll_packets():
             if isinstance(item, PacketRows):
                 for k, length in enumerate(item.lengths.tolist(), item.first):
@@ -283,4 +282,3 @@ def packet(source: str, destination: str, size: int = 64, *, tos: int = 0) -> by
 
 # Alice and Bob's inner addresses.
 A4, B4, A6, B6 = "10.0.0.1", "10.0.0.2", "fd00::1", "fd00::2"
-

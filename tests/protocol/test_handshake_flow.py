@@ -3,6 +3,8 @@
 The paper's constants are restated here on purpose: a change in the code must show.
 """
 
+import itertools
+
 import pytest
 
 from tests.sim import A4, A6, B4, B6, Wire, packet, pair
@@ -41,7 +43,7 @@ def test_handshakes_are_marked_af41_and_data_is_not_marked() -> None:
 
 
 def test_without_a_packet_the_initiator_confirms_with_an_empty_one() -> None:
-    wire, alice, bob = pair(keepalive=25)
+    wire, _alice, _bob = pair(keepalive=25)
     wire.run(1)
     assert 32 in [len(d.payload) for d in wire.sent(TRANSPORT)]
 
@@ -69,12 +71,12 @@ def test_the_same_preshared_key_makes_a_session() -> None:
 
 
 def test_initiations_are_repeated_every_five_seconds_with_jitter_for_ninety() -> None:
-    wire, alice, bob = pair()
+    wire, alice, _bob = pair()
     wire.cut()
     alice.send(packet(A4, B4))
     wire.run(600)
     times = [d.time for d in wire.sent(INITIATION)]
-    gaps = [b - a for a, b in zip(times, times[1:], strict=False)]
+    gaps = [b - a for a, b in itertools.pairwise(times)]
     assert all(5.0 <= gap <= 5.0 + 1 / 3 for gap in gaps)
     assert len(set(gaps)) > 1
     # The kernel: the first one, and MAX_TIMER_HANDSHAKES + 1 repetitions.
@@ -261,7 +263,7 @@ def test_a_restarted_responder_is_found_again() -> None:
 
 
 def test_a_restarted_initiator_is_answered_at_once() -> None:
-    wire, alice, bob = pair()
+    _wire, alice, bob = pair()
     alice.ping(bob, A4, B4)
     alice.restart()
     alice.peer(bob, "10.0.0.2/32")

@@ -7,7 +7,7 @@ from wgpy.protocol.path import Path, Source
 
 
 def test_a_peer_without_endpoint_is_learned_from_its_initiation() -> None:
-    wire, alice, bob = pair()
+    _wire, alice, bob = pair()
     bob.restart()
     bob.peer(alice, "10.0.0.1/32", endpoint=False)
     assert alice.ping(bob, A4, B4)
@@ -16,7 +16,7 @@ def test_a_peer_without_endpoint_is_learned_from_its_initiation() -> None:
 
 
 def test_the_responder_follows_the_initiator_and_the_other_way_round() -> None:
-    wire, alice, bob = pair()
+    _wire, alice, bob = pair()
     alice.ping(bob, A4, B4)
     alice.move("198.51.100.7", 1234)
     assert alice.ping(bob, A4, B4)
@@ -78,7 +78,7 @@ def test_an_answer_leaves_from_the_address_that_was_spoken_to() -> None:
 
 
 def test_spoofed_inner_sources_are_dropped_and_counted_for_the_peer() -> None:
-    wire, alice, bob = pair()
+    _wire, alice, bob = pair()
     alice.ping(bob, A4, B4)
     assert not alice.ping(bob, "10.0.0.66", B4)
     assert bob.drops[DropReason.BAD_SOURCE] == 1
@@ -86,7 +86,7 @@ def test_spoofed_inner_sources_are_dropped_and_counted_for_the_peer() -> None:
 
 
 def test_a_packet_nobody_owns_is_answered_with_host_unreachable() -> None:
-    wire, alice, bob = pair()
+    _wire, alice, _bob = pair()
     alice.interface.set_own_addresses(bytes([10, 0, 0, 1]), None)
     alice.send(packet(A4, "10.9.9.9"))
     assert alice.drops[DropReason.NO_ROUTE] == 1
@@ -98,7 +98,7 @@ def test_a_packet_nobody_owns_is_answered_with_host_unreachable() -> None:
 
 
 def test_a_peer_without_endpoint_is_answered_with_host_unreachable() -> None:
-    wire, alice, bob = pair()
+    _wire, alice, bob = pair()
     alice.restart()
     alice.peer(bob, "10.0.0.2/32", endpoint=False)
     alice.interface.set_own_addresses(bytes([10, 0, 0, 1]), None)

@@ -12,6 +12,7 @@ Sealing and opening happen in place.
 """
 
 from collections import OrderedDict
+from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -92,7 +93,7 @@ class Slab:
 
     def __init__(self, size: int) -> None:
         self.array: NDArray[np.uint8] = np.zeros(size, np.uint8)
-        self.view = memoryview(self.array).cast("B")
+        self.view = self.array.data.cast("B")
         self._layouts: OrderedDict[tuple[int, int], Layout] = OrderedDict()
 
     def layout(self, size: int, stride: int = 0) -> Layout:
@@ -106,7 +107,8 @@ class Slab:
         return layout
 
 
-class PacketBatch(NamedTuple):
+@dataclass(slots=True)
+class PacketBatch:
     """`count` inner packets in rows, at offset TRANSPORT_HEADER_LEN of each.
 
     `layout.size` is the datagram size that `packet_size` pads to, `last_datagram_size` that of
@@ -122,7 +124,8 @@ class PacketBatch(NamedTuple):
     single_flow: bool
 
 
-class DatagramBatch(NamedTuple):
+@dataclass(slots=True)
+class DatagramBatch:
     """`count` datagrams of one sender in contiguous rows; the last is `last_size` bytes long."""
 
     layout: Layout
@@ -163,4 +166,4 @@ class Nonces:
     def __init__(self) -> None:
         table = np.zeros((MAX_BATCH, 12), np.uint8)
         self.counters: NDArray[np.uint64] = np.ndarray((MAX_BATCH,), "<u8", table.data, 4, (12,))
-        self.views = [memoryview(row) for row in table]
+        self.views = [row.data for row in table]

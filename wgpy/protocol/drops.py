@@ -26,7 +26,6 @@ class DropReason(StrEnum):
     REPLAYED = "replayed"
     BAD_INNER_PACKET = "bad-inner-packet"
     BAD_SOURCE = "bad-source"  # allowed-ips give the inner source to somebody else
-    ECN = "ecn"  # congestion marked outside on a packet that cannot carry it (RFC 6040)
     # From the host.
     NO_ROUTE = "no-route"  # no peer owns the destination
     NO_ENDPOINT = "no-endpoint"

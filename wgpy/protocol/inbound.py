@@ -94,9 +94,9 @@ class Inbound:
         packet = packet[:length]
         if self._allowed_ips.lookup(source(packet)) is not peer:
             shared.drop(DropReason.BAD_SOURCE, peer)
-        elif ecn and not decapsulate_ecn(ecn, packet):
-            shared.drop(DropReason.ECN, peer)
         else:
+            if ecn == _CE:
+                decapsulate_ecn(ecn, packet)
             shared.packets.append(packet)
 
     def _session(self, index: int, packets: int, now: float) -> tuple[Peer, Keypair] | None:
@@ -167,8 +167,9 @@ class Inbound:
         if foreign.any():
             shared.drop(DropReason.BAD_SOURCE, peer, int(np.count_nonzero(foreign)))
             delivered &= ~foreign
-        if batch.ecn:
-            self._decapsulate_ecn(batch, peer, lengths, delivered)
+        if batch.ecn == _CE:
+            for k in np.flatnonzero(delivered).tolist():
+                decapsulate_ecn(_CE, layout.row(k)[TRANSPORT_HEADER_LEN:])
         if bool(delivered.all()):
             shared.packets.append(PacketRows(layout, 0, lengths))
             return
@@ -196,19 +197,3 @@ class Inbound:
             where = slice(12, 16) if v4[k] else slice(8, 24)
             owned[k] = self._allowed_ips.lookup(rows[k, where].tobytes()) is peer
         return owned
-
-    def _decapsulate_ecn(
-        self,
-        batch: DatagramBatch,
-        peer: Peer,
-        lengths: NDArray[np.int64],
-        delivered: NDArray[np.bool_],
-    ) -> None:
-        """Carry a congestion mark inward, row by row: only marked batches come here."""
-        if batch.ecn != _CE:
-            return
-        for k in np.flatnonzero(delivered).tolist():
-            packet = batch.layout.row(k)[TRANSPORT_HEADER_LEN:][: lengths[k]]
-            if not decapsulate_ecn(batch.ecn, packet):
-                self._shared.drop(DropReason.ECN, peer)
-                delivered[k] = False

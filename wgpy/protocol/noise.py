@@ -148,7 +148,7 @@ class Handshake:
         """Another private key of ours: what is in flight is void."""
         self.clear()
         self._identity = identity
-        self._static_static = identity and dh(identity.private, self.remote_static)
+        self._static_static = None if identity is None else dh(identity.private, self.remote_static)
 
     @property
     def possible(self) -> bool:
