@@ -1,0 +1,147 @@
+"""The command line: dispatch, help, errors, exit status; nothing here needs an interface."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from wgpy import __version__, cli
+from wgpy.tools.commands import COMMANDS
+
+KEY = "yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk="
+
+
+def test_every_command_can_be_loaded_and_has_an_example() -> None:
+    for name, command in COMMANDS.items():
+        assert callable(cli._load(command.run)), name
+        assert any(f"wgpy {name}" in example for example in command.examples), name
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("form", [["help", "{}"], ["{}", "--help"], ["{}", "-h"]])
+def test_help_of_a_command(name: str, form: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([word.format(name) for word in form]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith(f"usage: wgpy {name}") and "\nExamples:\n  " in out and err == ""
+    assert max(map(len, out.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("word", ["help", "--help", "-h"])
+def test_help_names_every_command(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([word]) == 0
+    out = capsys.readouterr().out
+    assert all(f"  {name} " in out for name in COMMANDS)
+    assert max(map(len, out.splitlines())) <= 100
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"wgpy {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "expected a command or an interface"),
+        (["wg0", "wg1"], "'wg0' is not a command"),
+        (["--bogus", "wg0"], "--bogus: this option is not known"),
+        (["-f"], "expected an interface"),
+        (["--"], "expected an interface"),
+        (["help", "bogus"], "'bogus' is not a command"),
+        (["genkey", "x"], "genkey: expected no arguments, found 1"),
+        (["setconf", "wg0"], "setconf: expected IFACE FILE, found 1"),
+        (["set", "wg0"], "set: expected an interface and settings (usage: wgpy set IFACE"),
+        (["show", "wg0", "bogus"], "show: 'bogus' is not a field"),
+        (["show", "interfaces", "dump"], "show: expected at most an interface and one field"),
+        (["show", "wg0", "dump", "--json"], "show: --json: expected an interface"),
+        (["setconf", "wg0", "/nowhere"], "/nowhere: No such file or directory"),
+        (["completion", "tcsh"], "completion: "),
+    ],
+)
+def test_a_mistake_is_one_line_on_standard_error(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(words) == 1
+    out, err = capsys.readouterr()
+    assert err.startswith(f"wgpy: {message}") and len(err.splitlines()) == 1 and out == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "called"),
+    [
+        (["wg0"], ("wg0", False, {})),
+        (["-f", "wg0"], ("wg0", True, {})),
+        (["--foreground", "--", "wg0"], ("wg0", True, {})),
+        (["--", "show"], ("show", False, {})),
+        (["--no-udp-gso", "--no-udp-gro", "wg0"], ("wg0", False, {"udp_gso": 0, "udp_gro": 0})),
+        (["--no-tun-offloads", "wg0"], ("wg0", False, {"offloads": 0})),
+    ],
+)
+def test_an_interface_starts_the_daemon(
+    words: list[str],
+    called: tuple[str, bool, dict[str, int]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from wgpy.device.options import DeviceOptions
+
+    from wgpy.device import daemon
+
+    seen = []
+
+    def main(interface: str, *, foreground: bool, options: DeviceOptions) -> int:
+        seen.append((interface, foreground, options))
+        return 7
+
+    monkeypatch.setattr(daemon, "main", main)
+    assert cli.main(words) == 7
+    name, foreground, off = called
+    options = DeviceOptions(**{key: bool(value) for key, value in off.items()})
+    assert seen == [(name, foreground, options)]
+
+
+def run(*words: str, **more: object) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "wgpy", *words],
+        text=True,
+        timeout=30,
+        check=False,
+        **{"capture_output": True} | more,  # type: ignore[call-overload]
+    )
+
+
+def test_a_reader_that_leaves_is_no_traceback() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = run("help", capture_output=False, stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_genkey_warns_when_others_can_read(tmp_path: Path) -> None:
+    for mode, lines in ((0o644, 1), (0o600, 0)):
+        path = tmp_path / f"{mode:o}"
+        path.touch()
+        path.chmod(mode)
+        with path.open("w") as out:
+            done = run("genkey", capture_output=False, stdout=out, stderr=subprocess.PIPE)
+        assert done.returncode == 0 and len(done.stderr.splitlines()) == lines
+        assert len(path.read_text()) == 45
+
+
+def test_keys_of_both_kinds_can_be_made_and_used() -> None:
+    assert len(run("genpsk").stdout) == 45
+    assert run("pubkey", input=KEY).stdout == "HIgo9xNzJMWLKASShiTqIybxZ0U3wGLiUeJ1PKf8ykw=\n"
+    bad = run("pubkey", input="secret")
+    assert bad.returncode == 1 and "secret" not in bad.stderr and bad.stdout == ""
+
+
+def test_the_tools_load_nothing_heavy() -> None:
+    code = (
+        "import sys; from wgpy import cli; cli.main(['genkey']); import wgpy.tools.showcommands\n"
+        "print([m for m in ('numpy', 'uvloop', 'asyncio', 'pyroute2', 'cryptography', 'nacl')"
+        " if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[1] == "[]"
