@@ -1,0 +1,17 @@
+"""What a device may use of its kernel."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceOptions:
+    """Kernel features that are used where the kernel has them; False never uses one."""
+
+    # Checksum and TCP segmentation offloads of the TUN.
+    tun_offloads: bool = True
+    # UDP segmentation offload of the TUN (Linux 6.2).
+    uso: bool = True
+    # Many datagrams in one sendmsg, cut by the kernel (UDP_SEGMENT, Linux 4.18).
+    udp_gso: bool = True
+    # Many datagrams from one recvmsg, joined by the kernel (UDP_GRO, Linux 5.0).
+    udp_gro: bool = True

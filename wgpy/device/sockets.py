@@ -1,0 +1,90 @@
+"""Opening UDP sockets as the kernel's WireGuard has them."""
+
+import errno
+import socket
+import sys
+
+from wgpy.device import ancillary
+
+# include/uapi/asm-generic/socket.h, include/uapi/linux/in.h, in6.h
+_SO_SNDBUFFORCE = 32
+_SO_RCVBUFFORCE = 33
+_IP_MTU_DISCOVER = 10
+_IPV6_MTU_DISCOVER = 23
+_PMTUDISC_DONT = 0
+
+# A turn of the event loop may take some milliseconds (a handshake, a burst in the other
+# direction); at 5 Gbit/s 4 MiB arrive in 6.
+_RECEIVE_BUFFER = 4 << 20
+# Some tens of super-packets between us and the link. More would only wait longer: a full
+# socket makes the host wait, whose own queues know better what to drop.
+_SEND_BUFFER = 1 << 20
+
+_PORT_TRIES = 10
+
+
+def open_both(port: int, fwmark: int) -> list[socket.socket]:
+    """Sockets on `port`, IPv4 first, of the families that this host has; 0 finds a free port.
+
+    Raises OSError, with nothing left open, when the port is taken or there is no family at all.
+    """
+    for _ in range(_PORT_TRIES - 1):
+        try:
+            return _open_both(port, fwmark)
+        except OSError as error:
+            # The port that is free for IPv4 may be taken for IPv6.
+            if port or error.errno != errno.EADDRINUSE:
+                raise
+    return _open_both(port, fwmark)
+
+
+def _open_both(port: int, fwmark: int) -> list[socket.socket]:
+    sockets: list[socket.socket] = []
+    try:
+        for family in (socket.AF_INET, socket.AF_INET6):
+            try:
+                sock = socket.socket(family, socket.SOCK_DGRAM)
+            except OSError as error:
+                if error.errno != errno.EAFNOSUPPORT:
+                    raise
+                continue
+            sockets.append(sock)
+            _prepare(sock, fwmark)
+            sock.bind(("", port))
+            port = sock.getsockname()[1]
+        if not sockets:
+            raise OSError(errno.EAFNOSUPPORT, "this host has neither IPv4 nor IPv6")
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
+
+
+def _prepare(sock: socket.socket, fwmark: int) -> None:
+    sock.setblocking(False)
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_DONT)
+    else:
+        # Without the don't-fragment bit: what does not fit the path is fragmented.
+        sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_DONT)
+    ancillary.request(sock)
+    _set_buffer(sock, _SO_RCVBUFFORCE, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+    _set_buffer(sock, _SO_SNDBUFFORCE, socket.SO_SNDBUF, _SEND_BUFFER)
+    if fwmark:
+        set_mark(sock, fwmark)
+
+
+def _set_buffer(sock: socket.socket, force: int, option: int, size: int) -> None:
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, force, size)
+    except PermissionError:
+        # As much as net.core.rmem_max and wmem_max allow.
+        sock.setsockopt(socket.SOL_SOCKET, option, size)
+
+
+def set_mark(sock: socket.socket, fwmark: int) -> None:
+    """Mark what the socket sends (SO_MARK). Raises OSError."""
+    # A C int for the kernel, an unsigned number for everyone else.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, fwmark.to_bytes(4, sys.byteorder))
