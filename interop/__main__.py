@@ -55,8 +55,10 @@ def _list() -> int:
 def _absolute(command: str) -> str:
     """The command with its path, as the guest may have another PATH."""
     words = command.split(" ", 1)
-    beside = Path(sys.executable).with_name(words[0])
-    path = str(beside) if beside.exists() else shutil.which(words[0]) or words[0]
+    beside = Path(sys.executable).parent / words[0]
+    path = str(beside) if beside.exists() else shutil.which(words[0])
+    if path is None:
+        raise SystemExit(f"interop: no command {words[0]!r} to test (--implementation CMD)")
     return " ".join([path, *words[1:]])
 
 

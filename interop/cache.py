@@ -100,7 +100,14 @@ def venv(package: str) -> Path:
         shutil.rmtree(target, ignore_errors=True)
         try:
             run(sys.executable, "-m", "venv", str(target), timeout=120)
-            run(str(target / "bin" / "pip"), "install", "--quiet", package, timeout=600)
+            run(
+                str(target / "bin" / "pip"),
+                "install",
+                "--quiet",
+                "--prefer-binary",
+                package,
+                timeout=600,
+            )
         except CommandFailed as error:
             raise CannotFetch(str(error)) from None
         ready.touch()

@@ -9,7 +9,13 @@ from pathlib import Path
 from interop.results import Result
 from interop.scenarios import SCENARIOS
 
-_SIGNS = {"pass": "pass", "fail": "**FAIL**", "error": "**ERROR**", "unavailable": "not had"}
+_SIGNS = {
+    "pass": "pass",
+    "fail": "**FAIL**",
+    "error": "**ERROR**",
+    "unavailable": "not had",
+    "n/a": "n/a",
+}
 
 
 def write(path: Path, implementation: str, version: str, results: Iterable[Result]) -> None:
@@ -34,7 +40,7 @@ def write(path: Path, implementation: str, version: str, results: Iterable[Resul
     for scenario in SCENARIOS:
         row = [_cell(cells.get((scenario, name))) for name in counterparts]
         lines.append(f"| {scenario} | " + " | ".join(row) + " |")
-    bad = [result for result in cells.values() if result.outcome != "pass"]
+    bad = [result for result in cells.values() if result.outcome not in ("pass", "n/a")]
     if bad:
         lines += ["", "## What did not pass, and why", ""]
         lines += [f"- {r.scenario}, {r.counterpart}: {_one_line(r.detail)}" for r in bad]
@@ -49,7 +55,7 @@ def _cell(result: Result | None) -> str:
     if result is None:
         return "not run"
     sign = _SIGNS[result.outcome]
-    return f"{sign} {result.seconds:.1f} s" if result.seconds else sign
+    return f"{sign} {result.seconds:.1f} s" if result.outcome in ("pass", "fail") else sign
 
 
 def _one_line(text: str) -> str:

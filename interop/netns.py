@@ -46,18 +46,25 @@ class Namespace:
         return run("ip", "-n", self.name, *words.split())
 
     def start(
-        self, *argv: str, output: IO[bytes], environment: dict[str, str] | None = None
+        self,
+        *argv: str,
+        output: IO[bytes],
+        stdin: str = "",
+        environment: dict[str, str] | None = None,
     ) -> subprocess.Popen[bytes]:
         """Start a process inside; `ip netns exec` becomes it, so its pid is the command's own."""
         child = subprocess.Popen(
             ["ip", "netns", "exec", self.name, *argv],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
             env={**os.environ, **(environment or {})},
             start_new_session=True,
         )
         self._children.append(child)
+        assert child.stdin is not None
+        with contextlib.suppress(BrokenPipeError), child.stdin:
+            child.stdin.write(stdin.encode())
         return child
 
     def socket(self, family: int, kind: int, protocol: int = 0) -> socket.socket:

@@ -14,7 +14,7 @@ class Result:
     counterpart: str
     version: str
     outcome: str
-    """`pass`, `fail` (the implementations), `error` (the suite) or `unavailable`."""
+    """`pass`, `fail` (the implementations), `error` (the suite), `unavailable`, `n/a`."""
     seconds: float
     detail: str = ""
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from interop import cache, vm
 from interop.counterparts import COUNTERPARTS
-from interop.counterparts.base import Implementation, Unavailable
+from interop.counterparts.base import Counterpart, Implementation, Unavailable
 from interop.counterparts.kernel import Kernel
 from interop.counterparts.userspace import Userspace
 from interop.netns import Lab
 from interop.results import Result
-from interop.scenarios import SCENARIOS, play
+from interop.scenarios import SCENARIOS, DoesNotApply
 from interop.shell import CommandFailed, ScenarioFailed
 
 _TOOLS = {
@@ -60,19 +60,20 @@ def play_all(
 
 
 def play_one(
-    name: str, ours: Implementation, theirs: Implementation, version: str, keep: Path
+    name: str, ours: Implementation, theirs: Counterpart, version: str, keep: Path
 ) -> Result:
     """Play one scenario under the running kernel; logs and captures go below `keep`."""
-    case = SCENARIOS[name]
     directory = keep / name
     directory.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     outcome, detail = "pass", ""
     try:
         with Lab(directory) as lab:
-            play(case, lab, ours, theirs)
+            SCENARIOS[name].play(lab, ours, theirs)
     except ScenarioFailed as error:
         outcome, detail = "fail", str(error)
+    except DoesNotApply as error:
+        outcome, detail = "n/a", str(error)
     except Unavailable as error:
         outcome, detail = "unavailable", str(error)
     except (CommandFailed, OSError) as error:

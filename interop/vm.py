@@ -37,7 +37,7 @@ def play_in_guest(
     image, release = _image(kernel)
     tools = _tools()
     results = directory / "results.jsonl"
-    results.touch()
+    results.write_text("")
     inside = shlex.join(
         [
             *(sys.executable, "-m", "interop.guest"),

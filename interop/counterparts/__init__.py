@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from interop.cache import SUITES
-from interop.counterparts.base import Implementation
+from interop.counterparts.base import Counterpart
 from interop.counterparts.boringtun import Boringtun
 from interop.counterparts.kernel import Kernel
 from interop.counterparts.userspace import DebianDaemon
 
-COUNTERPARTS: dict[str, Implementation] = {
+COUNTERPARTS: dict[str, Counterpart] = {
     counterpart.name: counterpart
     for counterpart in (
         *(DebianDaemon("wireguard-go", suite) for suite in SUITES),

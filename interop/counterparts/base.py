@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from pathlib import Path
 
+from interop.keys import KeyPair
 from interop.netns import Namespace
 
 
@@ -24,14 +25,10 @@ class Running(ABC):
         """Take it away without a chance to say goodbye."""
 
 
-class Implementation(ABC):
-    """A WireGuard implementation under test, or one that it is tested against."""
+class Counterpart(ABC):
+    """A WireGuard implementation with a name and a version."""
 
     name: str
-    in_guest = False
-    """Whether it needs the kernel of a virtual machine."""
-    has_interface = True
-    """Whether it appears as a network interface; else only `echo` scenarios apply."""
 
     @abstractmethod
     def version(self) -> str:
@@ -40,9 +37,30 @@ class Implementation(ABC):
         :raises Unavailable: it cannot be had.
         """
 
+
+class Implementation(Counterpart):
+    """One that appears as a network interface."""
+
     @abstractmethod
     def start(self, interface: str, namespace: Namespace, log: Path) -> Running:
         """Make `interface` in `namespace`, ready for `wg set`; `log` takes what it prints.
+
+        :raises Unavailable: it cannot be had.
+        :raises ScenarioFailed: it did not come up.
+        """
+
+
+class Stack(Counterpart):
+    """One that makes no interface and brings its own TCP/IP stack; it only responds."""
+
+    @abstractmethod
+    def serve_echo(
+        self, namespace: Namespace, address: str, port: int, keys: KeyPair, peer: str, log: Path
+    ) -> None:
+        """Listen at the outer `address` and `port` for the `peer` with this public key.
+
+        Whatever arrives on any TCP connection through the tunnel is sent back. It runs until
+        the namespace is closed.
 
         :raises Unavailable: it cannot be had.
         :raises ScenarioFailed: it did not come up.

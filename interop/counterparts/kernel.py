@@ -33,8 +33,6 @@ class KernelInterface(Running):
 class Kernel(Implementation):
     """The kernel of a Debian suite."""
 
-    in_guest = True
-
     def __init__(self, suite: str) -> None:
         self.name = f"kernel-{suite}"
         self.suite = suite

@@ -1,6 +1,6 @@
 """All scenarios, in the order of the matrix."""
 
-from interop.scenarios import basic, rekey, roaming, load, bulk  # noqa: I001
-from interop.scenarios.registry import SCENARIOS, Scenario, play
+from interop.scenarios import basic, rekey, roaming, load, bulk, stack  # noqa: F401, I001
+from interop.scenarios.registry import SCENARIOS, DoesNotApply, Scenario
 
-__all__ = ["SCENARIOS", "Scenario", "basic", "bulk", "load", "play", "rekey", "roaming"]
+__all__ = ["SCENARIOS", "DoesNotApply", "Scenario"]

@@ -9,10 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from interop.counterparts.base import Implementation
+from interop.counterparts.base import Counterpart, Implementation, Stack
 from interop.netns import Lab
 
 Play = Callable[[Lab, Implementation, Implementation], None]
+StackPlay = Callable[[Lab, Implementation, Stack], None]
+
+
+class DoesNotApply(Exception):
+    """This kind of counterpart cannot take part in this scenario; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -20,14 +25,15 @@ class Scenario:
     """A scenario with the side that the implementation under test takes."""
 
     name: str
-    play: Play
-    ours_left: bool
+    summary: str
     slow: bool
     """Lasts minutes, as one of the protocol's own timeouts does."""
+    play: Callable[[Lab, Implementation, Counterpart], None]
+    """With the implementation under test, and the other.
 
-    @property
-    def summary(self) -> str:
-        return (self.play.__doc__ or "").strip().splitlines()[0]
+    :raises DoesNotApply: not with this kind of counterpart.
+    :raises ScenarioFailed: one of the two did not do what it should.
+    """
 
 
 SCENARIOS: dict[str, Scenario] = {}
@@ -37,15 +43,44 @@ def scenario(*, both_ways: bool = True, slow: bool = False) -> Callable[[Play], 
     """Register a function under its name; `-left` and `-right` tell where ours stands."""
 
     def register(play: Play) -> Play:
-        base = play.__name__.replace("_", "-")
-        for side in ("left", "right") if both_ways else ("left",):
-            name = f"{base}-{side}" if both_ways else base
-            SCENARIOS[name] = Scenario(name, play, side == "left", slow)
+        def ours_left(lab: Lab, ours: Implementation, theirs: Counterpart) -> None:
+            play(lab, ours, _with_interface(theirs))
+
+        def ours_right(lab: Lab, ours: Implementation, theirs: Counterpart) -> None:
+            play(lab, _with_interface(theirs), ours)
+
+        name, summary = _describe(play)
+        for side, sided in (("-left", ours_left), ("-right", ours_right)):
+            if both_ways:
+                SCENARIOS[name + side] = Scenario(name + side, summary, slow, sided)
+            elif sided is ours_left:
+                SCENARIOS[name] = Scenario(name, summary, slow, sided)
         return play
 
     return register
 
 
-def play(case: Scenario, lab: Lab, ours: Implementation, theirs: Implementation) -> None:
-    """Play one scenario with both implementations on their sides."""
-    case.play(lab, *((ours, theirs) if case.ours_left else (theirs, ours)))
+def stack_scenario(*, slow: bool = False) -> Callable[[StackPlay], StackPlay]:
+    """Register a function for counterparts that bring their own TCP/IP stack."""
+
+    def register(play: StackPlay) -> StackPlay:
+        def against_a_stack(lab: Lab, ours: Implementation, theirs: Counterpart) -> None:
+            if not isinstance(theirs, Stack):
+                raise DoesNotApply(f"{theirs.name} has no TCP/IP stack of its own")
+            play(lab, ours, theirs)
+
+        name, summary = _describe(play)
+        SCENARIOS[name] = Scenario(name, summary, slow, against_a_stack)
+        return play
+
+    return register
+
+
+def _with_interface(counterpart: Counterpart) -> Implementation:
+    if not isinstance(counterpart, Implementation):
+        raise DoesNotApply(f"{counterpart.name} makes no interface")
+    return counterpart
+
+
+def _describe(play: Play | StackPlay) -> tuple[str, str]:
+    return play.__name__.replace("_", "-"), (play.__doc__ or "").strip().splitlines()[0]
