@@ -76,7 +76,7 @@ def test_a_mistake_is_one_line_on_standard_error(
         (["--foreground", "--", "wg0"], ("wg0", True, {})),
         (["--", "show"], ("show", False, {})),
         (["--no-udp-gso", "--no-udp-gro", "wg0"], ("wg0", False, {"udp_gso": 0, "udp_gro": 0})),
-        (["--no-tun-offloads", "wg0"], ("wg0", False, {"offloads": 0})),
+        (["--no-tun-offloads", "wg0"], ("wg0", False, {"tun_offloads": 0})),
     ],
 )
 def test_an_interface_starts_the_daemon(

@@ -8,11 +8,10 @@ from importlib import import_module
 from wgpy.tools.commands import COMMANDS, Command
 from wgpy.tools.errors import ToolError, UsageError
 
-_DAEMON_USAGE = (
-    "wgpy [-f | --foreground] [--no-tun-offloads] [--no-udp-gso] [--no-udp-gro] [--] IFACE"
-)
+_DAEMON_USAGE = "wgpy [-f | --foreground] [--no-tun-offloads] [--no-uso] [--no-udp-gso] [--no-udp-gro] [--] IFACE"
 _DAEMON_FLAGS = {
-    "--no-tun-offloads": "offloads",
+    "--no-tun-offloads": "tun_offloads",
+    "--no-uso": "uso",
     "--no-udp-gso": "udp_gso",
     "--no-udp-gro": "udp_gro",
 }
