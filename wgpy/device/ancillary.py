@@ -5,7 +5,7 @@ Also the raw forms of addresses and control messages, for sendmmsg and recvmmsg.
 
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from struct import Struct
 from typing import TypeAlias
 
@@ -44,7 +44,7 @@ def request(sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
 
 
-def read(messages: list[ControlMessage]) -> tuple[bytes, int, int]:
+def read(messages: Iterable[ControlMessage]) -> tuple[bytes, int, int]:
     """The raw pktinfo (empty: none), the ECN bits, and the segment size of UDP_GRO (0: none)."""
     pktinfo, ecn, segment = b"", 0, 0
     for level, kind, data in messages:
