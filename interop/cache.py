@@ -104,7 +104,7 @@ def venv(package: str) -> Path:
                 str(target / "bin" / "pip"),
                 "install",
                 "--quiet",
-                "--prefer-binary",
+                "--only-binary=:all:",
                 package,
                 timeout=600,
             )

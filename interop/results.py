@@ -14,7 +14,8 @@ class Result:
     counterpart: str
     version: str
     outcome: str
-    """`pass`, `fail` (the implementations), `error` (the suite), `unavailable`, `n/a`."""
+    """`pass`; `fail`: one of the two did wrong; `known`: the counterpart did, as it always does;
+    `error`: the suite itself; `unavailable`: no such counterpart here; `n/a`: not its kind."""
     seconds: float
     detail: str = ""
 

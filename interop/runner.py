@@ -13,6 +13,7 @@ from interop.counterparts import COUNTERPARTS
 from interop.counterparts.base import Counterpart, Implementation, Unavailable
 from interop.counterparts.kernel import Kernel
 from interop.counterparts.userspace import Userspace
+from interop.known import KNOWN_FAULTS
 from interop.netns import Lab
 from interop.results import Result
 from interop.scenarios import SCENARIOS, DoesNotApply
@@ -71,7 +72,8 @@ def play_one(
         with Lab(directory) as lab:
             SCENARIOS[name].play(lab, ours, theirs)
     except ScenarioFailed as error:
-        outcome, detail = "fail", str(error)
+        fault = KNOWN_FAULTS.get((name, theirs.name))
+        outcome, detail = ("known", f"{fault} ({error})") if fault else ("fail", str(error))
     except DoesNotApply as error:
         outcome, detail = "n/a", str(error)
     except Unavailable as error:
