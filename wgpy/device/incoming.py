@@ -42,12 +42,7 @@ class Incoming:
         self._sock = sock
         # One path object per sender and local address, so that comparing is cheap.
         self._paths: dict[tuple[Address, bytes], Path] = {}
-        self._many: mmsg.Receiver | None = None
-        if not (udp_gro and gso.join_received(sock)):
-            from wgpy.device import mmsg
-
-            if mmsg.works():
-                self._many = mmsg.Receiver(sock)
+        self._many = None if udp_gro and gso.join_received(sock) else _many_receiver(sock)
 
     def receive(self, view: memoryview) -> Received | None:
         """Receive once into the start of `view`. None: nothing there, or an error counted."""
@@ -80,3 +75,9 @@ class Incoming:
             self._paths.clear()
         path = self._paths[address, pktinfo] = ancillary.path_of(address, pktinfo)
         return path
+
+
+def _many_receiver(sock: socket.socket) -> "mmsg.Receiver | None":
+    from wgpy.device import mmsg
+
+    return mmsg.Receiver(sock) if mmsg.works() else None

@@ -57,6 +57,7 @@ class Sender:
         for k in range(_MAX_MESSAGES):
             self._messages[k].msg_hdr.msg_iov = self._parts + k
             self._messages[k].msg_hdr.msg_iovlen = 1
+        self._addressed = (b"", b"")
 
     def send(
         self, sock: socket.socket, name: bytes, control: bytes, whole: Buffer, segment: int
@@ -67,21 +68,30 @@ class Sender:
         """
         size, sent, fd = len(whole), 0, sock.fileno()
         base = _ffi.from_buffer(whole)
-        raw_name, raw_control = _ffi.from_buffer(name), _ffi.from_buffer(control)
         messages, parts = self._messages, self._parts
+        if (name, control) != self._addressed:
+            self._address(name, control)
         while sent < size:
             count = min(_MAX_MESSAGES, -(-(size - sent) // segment))
             for k in range(count):
-                header, part = messages[k].msg_hdr, parts[k]
-                header.msg_name, header.msg_namelen = raw_name, len(name)
-                header.msg_control, header.msg_controllen = raw_control, len(control)
+                part = parts[k]
                 part.iov_base = base + sent + k * segment
-                part.iov_len = min(segment, size - sent - k * segment)
+                part.iov_len = segment
+            part.iov_len = min(segment, size - sent - (count - 1) * segment)
             taken = _libc.sendmmsg(fd, messages, count, 0)
             if taken < 0:
                 return sent, _ffi.errno
             sent = min(size, sent + taken * segment)
         return sent, 0
+
+    def _address(self, name: bytes, control: bytes) -> None:
+        # Kept, because the headers point into them.
+        self._addressed = name, control
+        raw_name, raw_control = _ffi.from_buffer(name), _ffi.from_buffer(control)
+        for k in range(_MAX_MESSAGES):
+            header = self._messages[k].msg_hdr
+            header.msg_name, header.msg_namelen = raw_name, len(name)
+            header.msg_control, header.msg_controllen = raw_control, len(control)
 
 
 class Run(NamedTuple):

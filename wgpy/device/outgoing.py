@@ -199,7 +199,9 @@ class Outgoing:
     ) -> tuple[int, int]:
         control = route.control(tos, 0, from_source)
         whole = b"".join(buffers)
-        many = self._many or self._probe_many()
+        if not self._many_probed:
+            self._many, self._many_probed = _many_sender(), True
+        many = self._many
         if many is not None:
             name, raw = ancillary.pack_address(route.address), ancillary.pack_control(control)
             return many.send(route.sock, name, raw, whole, segment)
@@ -210,10 +212,8 @@ class Outgoing:
                 return start, error
         return len(whole), 0
 
-    def _probe_many(self) -> "mmsg.Sender | None":
-        if not self._many_probed:
-            from wgpy.device import mmsg
 
-            self._many_probed = True
-            self._many = mmsg.Sender() if mmsg.works() else None
-        return self._many
+def _many_sender() -> "mmsg.Sender | None":
+    from wgpy.device import mmsg
+
+    return mmsg.Sender() if mmsg.works() else None
