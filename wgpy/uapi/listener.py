@@ -13,12 +13,12 @@ _BACKLOG = 64
 
 
 def listen(name: str, directory: Path = DIRECTORY) -> socket.socket:
-    """Bind and listen on interface `name`'s socket, making the directory if it is missing.
+    """Bind and listen on interface `name`'s socket, making a private directory if it is missing.
 
     A stale socket is replaced. OSError EADDRINUSE if another process serves the name, EEXIST if
     something that is no socket is in the way.
     """
-    directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = socket_path(name, directory)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -54,7 +54,7 @@ def _clear_stale(path: Path) -> None:
 def from_fd(fd: int) -> socket.socket:
     """A socket that already listens, as WG_UAPI_FD hands it over; its descriptor is taken over.
 
-    OSError EINVAL if `fd` is anything else.
+    OSError EBADF, ENOTSOCK or EINVAL if `fd` is anything else; it stays open then.
     """
     listener = socket.socket(fileno=fd)
     if (

@@ -1,37 +1,35 @@
 """Serve a device's configuration on its unix socket.
 
 Each connection is a task of its own that yields to the event loop after every few lines, so that
-neither a long request nor a stuck client holds up the tunnel or other clients.
+neither a long request nor a stuck client holds up the tunnel or other clients. A request is
+applied as a whole when its empty line has come.
 """
 
 import asyncio
-import errno
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
+from errno import EINVAL, EPROTO
 from pathlib import Path
 from typing import Protocol
 
 from wgpy.protocol.config import ConfigError, InterfaceChange, InterfaceStats
-from wgpy.uapi.text import SetParser, UapiError, get_lines
+from wgpy.uapi.lines import LineReader
+from wgpy.uapi.text import SetParser, UapiError, format_errno, get_lines
 from wgpy.uapi.watch import FileWatch
 
 _log = logging.getLogger(__name__)
 
-# A request of 10,000 peers and 100,000 allowed IPs takes about 7 MB.
-_REQUEST_LIMIT = 64 * 1024 * 1024
-_LINE_LIMIT = 4096
-# Lines are parsed in runs of this many bytes, a few milliseconds each.
-_READ_SIZE = 16 * 1024
-_WRITE_SIZE = 64 * 1024
+# Lines of an answer that are made between two turns of the loop: less than a millisecond.
+_ANSWER_LINES = 256
 
 
 class Configurable(Protocol):
     """What the server needs of a device."""
 
     def configure(self, change: InterfaceChange) -> None:
-        """Apply `change` wholly, or raise ConfigError or OSError and apply nothing."""
+        """Apply `change` wholly, or raise ConfigError and apply nothing."""
 
     def snapshot(self) -> InterfaceStats:
         """The present state."""
@@ -60,9 +58,7 @@ class UapiServer:
         # A socket inherited from a supervisor may have no file, or an abstract name.
         if isinstance(address, str) and address:
             self._watch = FileWatch(Path(address), self._on_deleted)
-        self._server = await asyncio.start_unix_server(
-            self._serve, sock=self._listener, limit=_LINE_LIMIT
-        )
+        self._server = await asyncio.start_unix_server(self._serve, sock=self._listener)
 
     async def close(self) -> None:
         """Remove the socket file if it is still ours, stop accepting and end all connections."""
@@ -84,10 +80,53 @@ class UapiServer:
         assert task is not None
         self._connections.add(task)
         try:
-            while await self._operation(_lines(reader), writer):
+            lines = LineReader(reader)
+            while await self._answer(lines, writer):
                 pass
         except (ConnectionError, asyncio.CancelledError):
-            pass
+            # The client has left, or the server ends: nobody is there to be answered.
+            writer.transport.abort()
         finally:
             self._connections.discard(task)
-            writer.transport.abort() if task.cancelling() else writer.close()
+            writer.close()
+
+    async def _answer(self, lines: LineReader, writer: asyncio.StreamWriter) -> bool:
+        """Serve the next request; False when there can be no further one."""
+        go_on = True
+        try:
+            operation = await lines.begin()
+            if operation is None:
+                return False
+            if operation == "get=1":
+                await self._get(lines, writer)
+            elif operation == "set=1":
+                await self._set(lines)
+                writer.write(format_errno(0).encode())
+            else:
+                raise UapiError(EPROTO, "expected get=1 or set=1", 1)
+        except ConfigError as error:
+            _log.warning("configuration request refused: %s", error)
+            # At once: a client may wait for the answer before it ends its request.
+            writer.write(format_errno(error.errno).encode())
+            go_on = await lines.skip_request()
+        await writer.drain()
+        return go_on
+
+    async def _get(self, lines: LineReader, writer: asyncio.StreamWriter) -> None:
+        if await lines.next():
+            raise UapiError(EINVAL, "expected an empty line after get=1", 2)
+        chunk: list[str] = []
+        for line in get_lines(self._device.snapshot()):
+            chunk.append(line)
+            if len(chunk) == _ANSWER_LINES:
+                writer.write("".join(chunk).encode())
+                chunk.clear()
+                await writer.drain()
+                await asyncio.sleep(0)
+        writer.write("".join(chunk).encode())
+
+    async def _set(self, lines: LineReader) -> None:
+        parser = SetParser(socket.if_nametoindex)
+        while line := await lines.next():
+            parser.feed(line)
+        self._device.configure(parser.finish())

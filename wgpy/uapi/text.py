@@ -150,13 +150,19 @@ def _parse_protocol_version(value: str) -> int:
     return 1
 
 
-def parse_set(lines: Iterable[str], scope: ScopeResolver) -> InterfaceChange:
-    """The change asked for by the lines between `set=1` and the empty line (both left out).
+def parse_set_untrusted(text: str, scope: ScopeResolver) -> InterfaceChange:
+    """The change that a whole request asks for, from `set=1` to the empty line.
 
-    `scope` resolves interface names in IPv6 endpoints. UapiError for anything malformed.
+    `scope` resolves interface names in IPv6 endpoints. UapiError for anything malformed, also
+    when the empty line is missing, and for what follows it.
     """
+    operation, *lines = text.split("\n")
+    if operation != "set=1":
+        raise UapiError(EPROTO, "expected set=1", 1)
+    if lines[-2:] != ["", ""] or "" in lines[:-2]:
+        raise UapiError(EPROTO, "expected exactly one empty line, at the end", len(lines))
     parser = SetParser(scope)
-    for line in lines:
+    for line in lines[:-2]:
         parser.feed(line)
     return parser.finish()
 
@@ -221,7 +227,12 @@ def get_lines(stats: InterfaceStats) -> Iterator[str]:
         yield f"persistent_keepalive_interval={peer.persistent_keepalive}\n"
         for network in peer.allowed_ips:
             yield f"allowed_ip={network_text(network)}\n"
-    yield "errno=0\n\n"
+    yield format_errno(0)
+
+
+def format_errno(number: int) -> str:
+    """The end of an answer: 0, or minus `number` (positive) as wireguard-go writes it."""
+    return f"errno={-number}\n\n"
 
 
 def format_get(stats: InterfaceStats) -> str:
@@ -233,7 +244,7 @@ def parse_get(text: str, scope: ScopeResolver) -> InterfaceStats:
     """What an answer to get=1 tells; keys that are not known are left out, as wg(8) does.
 
     UapiError with the answer's own errno if that is not 0, EPROTO if the answer has no end, and
-    as for parse_set if it is malformed. The public key of the interface is not in the answer.
+    as for parse_set_untrusted if it is malformed. The public key of the interface is not in the answer.
     """
     interface_keys: dict[str, Callable[[str], Any]] = {
         "private_key": parse_key,
