@@ -58,22 +58,26 @@ def parse_config(
     *,
     append: bool = False,
     resolve: Callable[[str], Endpoint] = resolve_endpoint,
+    quiet: bool = False,
 ) -> InterfaceChange:
     """The change that a configuration file asks for; `source` names it in messages.
+
+    `quiet` leaves out the warnings about bits beyond the length of an allowed IP.
 
     A whole configuration replaces all there is; one to append leaves other peers, and what it
     does not name of the interface, as they are. ToolError with file and line on the first line
     that cannot be understood.
     """
-    parser = _Parser(source, resolve)
+    parser = _Parser(source, resolve, quiet)
     for number, line in lines:
         parser.feed(number, "".join(line.partition("#")[0].split()))
     return parser.finish(append)
 
 
 class _Parser:
-    def __init__(self, source: str, resolve: Callable[[str], Endpoint]) -> None:
+    def __init__(self, source: str, resolve: Callable[[str], Endpoint], quiet: bool) -> None:
         self._source = source
+        self._quiet = quiet
         self._section = ""
         self._interface: dict[str, Any] = {}
         self._peers: list[_Peer] = []
@@ -115,13 +119,18 @@ class _Parser:
             raise ToolError(f"{where}{key}: expected a value, found none; give one or delete it")
         try:
             if name == "allowed_ips":
-                self._peers[-1].allow(where, value)
+                self._allow(where, value)
             elif self._section == "peer":
                 self._peers[-1].values[name] = self._peer_keys[name](value)
             else:
                 self._interface[name] = self._interface_keys[name](value)
         except ValueError as error:
             raise ToolError(f"{where}{key}: {error}") from None
+
+    def _allow(self, where: str, value: str) -> None:
+        for entry in self._peers[-1].allow(value):
+            if not self._quiet:
+                warn_host_bits(where, entry)
 
     def finish(self, append: bool) -> InterfaceChange:
         for peer in self._peers:
@@ -146,12 +155,12 @@ class _Peer:
         self._allowed_ips: list[AllowedIPChange] = []
         self._incremental = False
 
-    def allow(self, where: str, value: str) -> None:
+    def allow(self, value: str) -> list[str]:
+        """Add a list; returns those entries that have bits beyond their length."""
         changes, incremental, host_bits = parse_allowed_ips(value)
-        for entry in host_bits:
-            warn_host_bits(where, entry)
         self._allowed_ips += changes
         self._incremental = self._incremental or incremental
+        return host_bits
 
     def change(self) -> PeerChange:
         return PeerChange(
