@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from itertools import count
 
-from wgpy.protocol.noise import Identity
-
 from wgpy.protocol.batch import DatagramBatch, PacketBatch, PacketRows, Slab, datagram_size
 from wgpy.protocol.config import (
     AllowedIPChange,
@@ -27,7 +25,8 @@ from wgpy.protocol.config import (
 from wgpy.protocol.constants import TRANSPORT_HEADER_LEN
 from wgpy.protocol.events import Event
 from wgpy.protocol.interface import Interface
-from wgpy.protocol.path import Path
+from wgpy.protocol.noise import Identity
+from wgpy.protocol.path import Path, Source
 
 # 2026-01-01, so that TAI64N timestamps look real.
 _EPOCH_NS = 1_767_225_600 * 10**9
@@ -123,6 +122,9 @@ class Node:
         self.clock_offset_ns = 0
         self.received: list[bytes] = []
         self.events: list[Event] = []
+        # The local address that datagrams come to, and the paths on which ours left.
+        self.address_spoken_to: Source | None = None
+        self.paths: list[Path] = []
         self._slab = Slab(256 * 1024)
         self._receive_slab = Slab(64 * 1024)
         self.interface = self._new_interface()
@@ -216,7 +218,8 @@ class Node:
         layout = self._receive_slab.layout(size if len(payloads) > 1 else 64 * 1024)
         for k, payload in enumerate(payloads):
             layout.slab.view[k * layout.stride : k * layout.stride + len(payload)] = payload
-        batch = DatagramBatch(layout, len(payloads), len(payloads[-1]), Path(source), ecn)
+        path = Path(source, self.address_spoken_to)
+        batch = DatagramBatch(layout, len(payloads), len(payloads[-1]), path, ecn)
         self.interface.receive_datagrams(batch, self.wire.now)
         self.flush()
 
@@ -227,6 +230,7 @@ class Node:
     def flush(self) -> None:
         """Move outputs to the wire and to the host."""
         for transmit in self.interface.poll_transmits():
+            self.paths.append(transmit.path)
             data = b"".join(transmit.buffers)
             assert len(data) == transmit.size
             for start in range(0, len(data), transmit.segment):

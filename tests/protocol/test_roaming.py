@@ -40,41 +40,25 @@ def test_no_unauthenticated_datagram_moves_an_endpoint() -> None:
             alice.receive([bytes(bad)], attacker)
         bob.receive([datagram.payload], attacker)
         alice.receive([datagram.payload], attacker)
+    wire.run(1)
     assert bob.peer_stats(alice).endpoint == alice.endpoint
     assert alice.peer_stats(bob).endpoint == bob.endpoint
     assert not [d for d in wire.log if d.destination == attacker]
 
 
 def test_an_answer_leaves_from_the_address_that_was_spoken_to() -> None:
-    wire, alice, bob = pair()
+    _wire, alice, bob = pair()
     alice.ping(bob, A4, B4)
-    source = Source("192.0.2.77", 3)
-    alice.send(packet(A4, B4))
-    message = wire.sent(4, alice)[-1]
-    layout = bob._receive_slab.layout(64 * 1024)
-    from wgpy.protocol.batch import DatagramBatch
-
-    layout.slab.view[: len(message.payload)] = message.payload
-    size = len(message.payload)
-    path = Path(alice.endpoint, source)
-    bob.interface.receive_datagrams(DatagramBatch(layout, 1, size, path, 0), wire.now)
-    bob.send(packet(B4, A4))
-    bob.interface.poll_transmits()
-    # Looked at before the flush: the transmit carries the source.
-    from wgpy.protocol.batch import PacketBatch, datagram_size
-
-    sent = packet(B4, A4)
-    rows = bob._slab.layout(datagram_size(len(sent), 1420))
-    rows.row(0)[16 : 16 + len(sent)] = sent
-    batch = PacketBatch(rows, 1, len(sent), len(sent), rows.size, False)
-    bob.interface.send_packets(batch, wire.now)
-    (transmit,) = bob.interface.poll_transmits()
-    assert transmit.path.source == source
+    bob.address_spoken_to = Source("192.0.2.77", 3)
+    alice.ping(bob, A4, B4)
+    assert bob.ping(alice, B4, A4)
+    assert bob.paths[-1] == Path(alice.endpoint, Source("192.0.2.77", 3))
+    bob.interface.forget_sources(lambda path: True)
+    assert bob.ping(alice, B4, A4)
+    assert bob.paths[-1].source is not None
     bob.interface.forget_sources(lambda path: False)
-    bob.interface.send_packets(batch, wire.now)
-    (transmit,) = bob.interface.poll_transmits()
-    assert transmit.path.source is None
-    assert transmit.path.endpoint == alice.endpoint
+    assert bob.ping(alice, B4, A4)
+    assert bob.paths[-1] == Path(alice.endpoint)
 
 
 def test_spoofed_inner_sources_are_dropped_and_counted_for_the_peer() -> None:

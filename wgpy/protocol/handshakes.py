@@ -72,7 +72,7 @@ class Handshakes:
             self._checker = CookieChecker(identity.public, self._shared.random)
 
     def receive(self, datagram: memoryview, path: Path, now: float) -> None:
-        """Queue one message of a type other than transport, and work on the queue."""
+        """Queue one message of a type other than transport."""
         kind = int.from_bytes(datagram[:4], "little")
         size = _SIZES.get(kind)
         if size is None:

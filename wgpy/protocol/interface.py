@@ -178,13 +178,14 @@ class Interface:
         self._outbound.send_packets(batch, now)
 
     def receive_datagrams(self, batch: DatagramBatch, now: float) -> None:
-        """Datagrams from the network; never raises on their content. Opened in place."""
+        """Datagrams from the network; never raises on their content. Opened in place.
+
+        Handshake messages only wait here: the next handle_timeout works on them.
+        """
         if not self._shared.up:
             self._shared.drop(DropReason.INTERFACE_DOWN, None, batch.count)
             return
         self._inbound.receive_datagrams(batch, now)
-        if self._handshakes.waiting:
-            self._handshakes.work(now)
 
     def poll_transmits(self) -> list[Transmit]:
         """What to send now, in order."""
@@ -228,7 +229,7 @@ class Interface:
         """When handle_timeout wants to be called, and why."""
         if self._handshakes.waiting:
             return -inf, "handshakes are waiting"
-        if not self._wakeups:
+        if self.next_deadline() == inf:
             return None
         deadline, _, peer = self._wakeups[0]
         return deadline, f"{peer!r}: {peer.timers.next_deadline()[1].name.lower()}"
@@ -237,17 +238,21 @@ class Interface:
         """The time alone of next_timeout; `inf` for none."""
         if self._handshakes.waiting:
             return -inf
-        return self._wakeups[0][0] if self._wakeups else inf
+        return self._next_wakeup()
+
+    def _next_wakeup(self) -> float:
+        wakeups = self._wakeups
+        while wakeups and wakeups[0][0] != wakeups[0][2].timers.wake_at:
+            # The peer was stopped, or woken by an earlier entry.
+            heapq.heappop(wakeups)
+        return wakeups[0][0] if wakeups else inf
 
     def handle_timeout(self, now: float) -> None:
         """Do what is due; harmless when early."""
         if self._handshakes.waiting:
             self._handshakes.work(now)
-        while self._wakeups and self._wakeups[0][0] <= now:
-            deadline, _, peer = heapq.heappop(self._wakeups)
-            if deadline != peer.timers.wake_at:
-                # The peer was stopped, or woken by an earlier entry.
-                continue
+        while self._next_wakeup() <= now:
+            peer = heapq.heappop(self._wakeups)[2]
             peer.timers.wake_at = inf
             peer.handle_timeout(now)
             deadline = peer.timers.next_deadline()[0]

@@ -14,6 +14,8 @@ from wgpy.protocol.constants import (
 from wgpy.protocol.noise import SessionKeys
 from wgpy.protocol.replay import ReplayWindow
 
+_RETIRED_KEPT = 3
+
 
 class Keypair:
     """Transport keys of one session (section 5.4.5), its send counter and its replay window."""
@@ -74,17 +76,23 @@ class Keypair:
 
 
 class Keypairs:
-    """The sessions of one peer: the one that sends, the one before, and one not yet confirmed."""
+    """The sessions of one peer: the one that sends, one not yet confirmed, and retired ones.
 
-    __slots__ = ("current", "next", "previous")
+    DEVIATION: the kernel retires one session, and drops it when the next handshake is answered.
+    When initiations cross, each side sends with the session that it started, and packets of
+    three others can still be on their way.
+    """
+
+    __slots__ = ("current", "next", "retired")
 
     def __init__(self) -> None:
         self.current: Keypair | None = None
-        self.previous: Keypair | None = None
         self.next: Keypair | None = None
+        # May still receive; the newest first.
+        self.retired: list[Keypair] = []
 
     def __iter__(self) -> Iterator[Keypair]:
-        return (k for k in (self.current, self.previous, self.next) if k is not None)
+        return (k for k in (self.current, self.next, *self.retired) if k is not None)
 
     def install(self, new: Keypair) -> list[Keypair]:
         """Take in a fresh session; return those that are erased.
@@ -92,28 +100,25 @@ class Keypairs:
         The initiator knows that both sides have the keys and sends with them at once. The
         responder waits in `next` until the initiator's first packet confirms them.
         """
-        before = list(self)
         if not new.is_initiator:
+            erased = [] if self.next is None else [self.next]
             self.next = new
-            self.previous = None
-        elif self.next is not None:
-            # A responder session nobody confirmed is newer than what is current: the other
-            # side may still send with it.
-            self.previous = self.next
-            self.next = None
-            self.current = new
-        else:
-            self.previous = self.current
-            self.current = new
-        kept = list(self)
-        return [keypair for keypair in before if keypair not in kept]
+            return erased
+        erased = self._retire(self.current) + self._retire(self.next)
+        self.current, self.next = new, None
+        return erased
 
     def confirm(self) -> list[Keypair]:
-        """The first packet under `next` was authenticated: it becomes current. Returns the erased."""
-        erased = [self.previous] if self.previous is not None else []
-        self.previous = self.current
-        self.current = self.next
-        self.next = None
+        """The first packet under `next` was authenticated: it sends now. Returns the erased."""
+        erased = self._retire(self.current)
+        self.current, self.next = self.next, None
+        return erased
+
+    def _retire(self, keypair: Keypair | None) -> list[Keypair]:
+        if keypair is not None:
+            self.retired.insert(0, keypair)
+        erased = self.retired[_RETIRED_KEPT:]
+        del self.retired[_RETIRED_KEPT:]
         return erased
 
     def stop_sending(self) -> None:
@@ -125,5 +130,6 @@ class Keypairs:
     def clear(self) -> list[Keypair]:
         """Erase all sessions."""
         erased = list(self)
-        self.current = self.previous = self.next = None
+        self.current = self.next = None
+        self.retired = []
         return erased

@@ -1,7 +1,6 @@
 """Noise IKpsk2: the handshake of sections 5.4.1 to 5.4.5, without sockets or clocks."""
 
 from dataclasses import dataclass
-from enum import Enum, auto
 from math import inf
 from typing import NamedTuple
 
@@ -81,6 +80,26 @@ class OpenedInitiation:
     hash: bytes
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class AcceptedInitiation:
+    """An initiation whose sender is proved to be the peer, now, and not a replay."""
+
+    remote_ephemeral: bytes
+    sender_index: int
+    chaining_key: bytes
+    hash: bytes
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class _CreatedInitiation:
+    """Our initiation, as far as its response needs it."""
+
+    sender_index: int
+    ephemeral_private: bytes
+    chaining_key: bytes
+    hash: bytes
+
+
 def tai64n(unix_ns: int) -> bytes:
     """TAI64N label of a time, rounded down so that it tells little of the sender's clock."""
     seconds, nanoseconds = divmod(unix_ns, 10**9)
@@ -119,29 +138,24 @@ def _open(key: bytes, ciphertext: bytes, transcript: bytes) -> bytes:
         raise NoiseError("bad-tag") from None
 
 
-class _State(Enum):
-    ZEROED = auto()
-    CREATED_INITIATION = auto()
-    CONSUMED_INITIATION = auto()
-    CREATED_RESPONSE = auto()
-    CONSUMED_RESPONSE = auto()
-
-
 class Handshake:
-    """The handshake with one peer: at most one is in flight, the newest."""
+    """The handshakes with one peer: at most one of ours is in flight, and theirs are answered.
+
+    Answering leaves ours alone, so that of two initiations that cross each other both succeed.
+    (The kernel forgets its own, and waits for REKEY_TIMEOUT when both sides do.)
+    """
 
     def __init__(
         self, identity: Identity | None, remote_static: bytes, preshared_key: Secret = ZERO_KEY
     ) -> None:
         self.remote_static = remote_static
         self.preshared_key = preshared_key
-        self.local_index = 0
         # The newest timestamp that the peer has proved, 12 bytes.
         self.latest_timestamp = bytes(12)
         self._last_consumed = -inf
+        self._created: _CreatedInitiation | None = None
         self._identity: Identity | None = None
         self._static_static: bytes | None = None
-        self.clear()
         self.set_identity(identity)
 
     def set_identity(self, identity: Identity | None) -> None:
@@ -155,11 +169,14 @@ class Handshake:
         """Whether both sides' static keys are such that a handshake can succeed."""
         return self._static_static is not None
 
+    @property
+    def local_index(self) -> int | None:
+        """The index of our initiation in flight."""
+        return self._created.sender_index if self._created is not None else None
+
     def clear(self) -> None:
-        """Forget the handshake in flight."""
-        self._state = _State.ZEROED
-        self._chaining_key = self._hash = self._ephemeral = self._remote_ephemeral = b""
-        self.local_index = self._remote_index = 0
+        """Forget our initiation in flight."""
+        self._created = None
 
     def _secrets(self) -> tuple[Identity, bytes]:
         if self._identity is None or self._static_static is None:
@@ -181,11 +198,10 @@ class Handshake:
         transcript = hash_(transcript, encrypted_static)
         chaining_key, key = kdf2(chaining_key, static_static)
         encrypted_timestamp = seal(key, 0, timestamp, transcript)
-        self._hash = hash_(transcript, encrypted_timestamp)
-        self._chaining_key = chaining_key
-        self._ephemeral = ephemeral_private
-        self.local_index = sender_index
-        self._state = _State.CREATED_INITIATION
+        transcript = hash_(transcript, encrypted_timestamp)
+        self._created = _CreatedInitiation(
+            sender_index, ephemeral_private, chaining_key, transcript
+        )
         return bytearray(
             INITIATION.pack(
                 MESSAGE_INITIATION,
@@ -198,27 +214,26 @@ class Handshake:
             )
         )
 
-    def consume_response(self, message: Response) -> None:
+    def consume_response(self, message: Response) -> SessionKeys:
         """The answer to our initiation. Raises NoiseError, and nothing has changed."""
         identity, _ = self._secrets()
-        if self._state is not _State.CREATED_INITIATION:
+        created = self._created
+        if created is None or created.sender_index != message.receiver_index:
             raise NoiseError("no-initiation")
         remote = message.unencrypted_ephemeral
-        transcript = hash_(self._hash, remote)
-        chaining_key = kdf1(self._chaining_key, remote)
-        chaining_key = kdf1(chaining_key, _dh(self._ephemeral, remote))
+        transcript = hash_(created.hash, remote)
+        chaining_key = kdf1(created.chaining_key, remote)
+        chaining_key = kdf1(chaining_key, _dh(created.ephemeral_private, remote))
         chaining_key = kdf1(chaining_key, _dh(identity.private, remote))
         chaining_key, tau, key = kdf3(chaining_key, self.preshared_key)
-        transcript = hash_(transcript, tau)
-        _open(key, message.encrypted_nothing, transcript)
-        self._chaining_key = chaining_key
-        self._hash = hash_(transcript, message.encrypted_nothing)
-        self._remote_index = message.sender_index
-        self._state = _State.CONSUMED_RESPONSE
+        _open(key, message.encrypted_nothing, hash_(transcript, tau))
+        self._created = None
+        first, second = kdf2(chaining_key, b"")
+        return SessionKeys(first, second, True, created.sender_index, message.sender_index)
 
     # The responder.
 
-    def consume_initiation(self, opened: OpenedInitiation, now: float) -> None:
+    def consume_initiation(self, opened: OpenedInitiation, now: float) -> AcceptedInitiation:
         """An initiation of this peer. Raises NoiseError, and nothing has changed."""
         _, static_static = self._secrets()
         chaining_key, key = kdf2(opened.chaining_key, static_static)
@@ -229,50 +244,33 @@ class Handshake:
             raise NoiseError("initiation-flood")
         self.latest_timestamp = timestamp
         self._last_consumed = now
-        self._hash = hash_(opened.hash, opened.encrypted_timestamp)
-        self._chaining_key = chaining_key
-        self._remote_ephemeral = opened.remote_ephemeral
-        self._remote_index = opened.sender_index
-        self._state = _State.CONSUMED_INITIATION
-
-    def create_response(self, sender_index: int, ephemeral_private: bytes) -> bytearray:
-        """The second message, 92 bytes, macs still zero."""
-        if self._state is not _State.CONSUMED_INITIATION:
-            raise NoiseError("no-initiation")
-        ephemeral = dh_generate(ephemeral_private)
-        transcript = hash_(self._hash, ephemeral)
-        chaining_key = kdf1(self._chaining_key, ephemeral)
-        chaining_key = kdf1(chaining_key, _dh(ephemeral_private, self._remote_ephemeral))
-        chaining_key = kdf1(chaining_key, _dh(ephemeral_private, self.remote_static))
-        chaining_key, tau, key = kdf3(chaining_key, self.preshared_key)
-        transcript = hash_(transcript, tau)
-        encrypted_nothing = seal(key, 0, b"", transcript)
-        self._hash = hash_(transcript, encrypted_nothing)
-        self._chaining_key = chaining_key
-        self.local_index = sender_index
-        self._state = _State.CREATED_RESPONSE
-        return bytearray(
-            RESPONSE.pack(
-                MESSAGE_RESPONSE,
-                sender_index,
-                self._remote_index,
-                ephemeral,
-                encrypted_nothing,
-                _NO_MAC,
-                _NO_MAC,
-            )
+        return AcceptedInitiation(
+            opened.remote_ephemeral,
+            opened.sender_index,
+            chaining_key,
+            hash_(opened.hash, opened.encrypted_timestamp),
         )
 
-    # Both.
-
-    def begin_session(self) -> SessionKeys:
-        """The transport keys; the handshake is forgotten."""
-        first, second = kdf2(self._chaining_key, b"")
-        if self._state is _State.CONSUMED_RESPONSE:
-            keys = SessionKeys(first, second, True, self.local_index, self._remote_index)
-        elif self._state is _State.CREATED_RESPONSE:
-            keys = SessionKeys(second, first, False, self.local_index, self._remote_index)
-        else:
-            raise NoiseError("unfinished")
-        self.clear()
-        return keys
+    def create_response(
+        self, accepted: AcceptedInitiation, sender_index: int, ephemeral_private: bytes
+    ) -> tuple[bytearray, SessionKeys]:
+        """The second message, 92 bytes, macs still zero; and the session that it begins."""
+        ephemeral = dh_generate(ephemeral_private)
+        transcript = hash_(accepted.hash, ephemeral)
+        chaining_key = kdf1(accepted.chaining_key, ephemeral)
+        chaining_key = kdf1(chaining_key, _dh(ephemeral_private, accepted.remote_ephemeral))
+        chaining_key = kdf1(chaining_key, _dh(ephemeral_private, self.remote_static))
+        chaining_key, tau, key = kdf3(chaining_key, self.preshared_key)
+        encrypted_nothing = seal(key, 0, b"", hash_(transcript, tau))
+        message = RESPONSE.pack(
+            MESSAGE_RESPONSE,
+            sender_index,
+            accepted.sender_index,
+            ephemeral,
+            encrypted_nothing,
+            _NO_MAC,
+            _NO_MAC,
+        )
+        first, second = kdf2(chaining_key, b"")
+        keys = SessionKeys(second, first, False, sender_index, accepted.sender_index)
+        return bytearray(message), keys

@@ -20,7 +20,7 @@ from wgpy.protocol.drops import DropReason, Drops
 from wgpy.protocol.events import Event, EventKind
 from wgpy.protocol.keypair import Keypair, Keypairs
 from wgpy.protocol.messages import Response
-from wgpy.protocol.noise import Handshake, OpenedInitiation, tai64n
+from wgpy.protocol.noise import Handshake, OpenedInitiation, SessionKeys, tai64n
 from wgpy.protocol.path import Path
 from wgpy.protocol.shared import Shared, Slot, Transmit
 from wgpy.protocol.timers import Timer, Timers
@@ -163,7 +163,12 @@ class Peer:
         """Send an initiation, unless a handshake message left less than REKEY_TIMEOUT ago."""
         if not retry:
             self.timers.handshake_attempts = 0
-        if now - self._last_sent_handshake < REKEY_TIMEOUT or self.path is None:
+        if self.path is None:
+            return
+        if now - self._last_sent_handshake < REKEY_TIMEOUT:
+            if retry:
+                # We answered an initiation meanwhile; should nothing come of it, try again.
+                self.timers.handshake_initiated(self._last_sent_handshake)
             return
         if self.shared.identity is None or not self.handshake.possible:
             return
@@ -178,21 +183,21 @@ class Peer:
 
     def respond(self, opened: OpenedInitiation, path: Path, size: int, now: float) -> None:
         """Answer an initiation that names us and this peer. Raises NoiseError."""
-        self.handshake.consume_initiation(opened, now)
+        accepted = self.handshake.consume_initiation(opened, now)
         self._received(path, size, now)
         shared = self.shared
-        self._forget_handshake()
         index = shared.indices.allocate(shared.random, Slot(self, None))
-        message = self.handshake.create_response(index, shared.random(KEY_LEN))
-        self._begin_session(now)
+        ephemeral = shared.random(KEY_LEN)
+        message, keys = self.handshake.create_response(accepted, index, ephemeral)
+        self._begin_session(keys, now)
         self._send_handshake(message, now)
         self._event(EventKind.RESPONSE_SENT)
 
     def complete(self, response: Response, path: Path, size: int, now: float) -> None:
         """The response to our initiation. Raises NoiseError."""
-        self.handshake.consume_response(response)
+        keys = self.handshake.consume_response(response)
         self._received(path, size, now)
-        self._begin_session(now)
+        self._begin_session(keys, now)
         self._handshake_complete()
         # The responder may send only after our first packet: if none waits, an empty one.
         self.send_keepalive(now)
@@ -204,8 +209,8 @@ class Peer:
         self.timers.any_authenticated_packet_traversal(now)
         self.timers.any_authenticated_packet_sent()
 
-    def _begin_session(self, now: float) -> None:
-        keypair = Keypair(self.handshake.begin_session(), now)
+    def _begin_session(self, keys: SessionKeys, now: float) -> None:
+        keypair = Keypair(keys, now)
         self.shared.indices.replace(keypair.local_index, Slot(self, keypair))
         self._erase(self.keypairs.install(keypair))
         self.timers.session_derived(now)
@@ -217,11 +222,11 @@ class Peer:
         self._event(EventKind.HANDSHAKE_COMPLETE)
 
     def _forget_handshake(self) -> None:
-        """Free the index of the handshake in flight; a session that grew from it keeps its own."""
+        """Free the index of our initiation in flight."""
         index = self.handshake.local_index
-        slot = self.shared.indices.get(index)
-        if slot is not None and slot.peer is self and slot.keypair is None:
+        if index is not None:
             self.shared.indices.remove(index)
+            self.handshake.clear()
 
     def _erase(self, keypairs: list[Keypair]) -> None:
         for keypair in keypairs:
@@ -314,7 +319,6 @@ class Peer:
     def erase_keys(self) -> None:
         """Forget the handshake in flight and all sessions."""
         self._forget_handshake()
-        self.handshake.clear()
         erased = self.keypairs.clear()
         self._erase(erased)
         if erased:
