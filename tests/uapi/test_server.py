@@ -211,7 +211,7 @@ def test_a_client_that_does_not_read_holds_up_nobody(tmp_path: Path) -> None:
         async with served(tmp_path) as found:
             found.device.configure(many_peers(2000))
             stuck = await found.connect()
-            stuck.writer.transport.pause_reading()
+            stuck.writer.transport.pause_reading()  # type: ignore[attr-defined]
             stuck.writer.write(b"get=1\n\n" * 10)
             half = await found.connect()
             half.writer.write(b"set=1\n")
@@ -242,12 +242,12 @@ def test_the_answer_is_of_one_moment(tmp_path: Path) -> None:
             found.device.configure(many_peers(2000))
             before = format_get(found.device.snapshot())
             client = await found.connect()
-            client.writer.transport.pause_reading()
+            client.writer.transport.pause_reading()  # type: ignore[attr-defined]
             client.writer.write(b"get=1\n\n")
             other = await found.connect()
             await other.ask("get=1\n\n")
             assert await other.ask("set=1\nreplace_peers=true\n\n") == OK
-            client.writer.transport.resume_reading()
+            client.writer.transport.resume_reading()  # type: ignore[attr-defined]
             assert await client.answer() == before
 
     run(test())
