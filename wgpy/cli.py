@@ -8,7 +8,7 @@ from importlib import import_module
 from wgpy.tools.commands import COMMANDS, Command
 from wgpy.tools.errors import ToolError, UsageError
 
-_DAEMON_USAGE = "wgpy [-f | --foreground] [--no-tun-offloads] [--no-uso] [--no-udp-gso] [--no-udp-gro] [--] IFACE"
+_DAEMON_USAGE = "wgpy [OPTION]... [--] IFACE"
 _DAEMON_FLAGS = {
     "--no-tun-offloads": "tun_offloads",
     "--no-uso": "uso",

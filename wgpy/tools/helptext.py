@@ -6,9 +6,16 @@ from wgpy.tools.commands import COMMANDS
 
 _DAEMON = """\
 Run interface IFACE in userspace until its socket is deleted or SIGTERM comes; returns when it is
-ready, or with -f stays. The options turn off what the kernel would do for us. WG_TUN_FD,
-WG_UAPI_FD, WG_PROCESS_FOREGROUND=1 and LOG_LEVEL (silent, error, verbose) mean what they mean to
-wireguard-go. An interface named like a command: wgpy -- NAME.\
+ready. WG_TUN_FD, WG_UAPI_FD, WG_PROCESS_FOREGROUND=1 and LOG_LEVEL (silent, error, verbose) mean
+what they mean to wireguard-go. An interface named like a command: wgpy -- NAME.
+
+Options:
+  -f, --foreground    stay in the foreground
+  --no-tun-offloads   take and give single packets at the TUN
+  --no-uso            no UDP segmentation at the TUN
+  --no-udp-gso        no segmentation of datagrams by the kernel
+  --no-udp-gro        no joining of datagrams by the kernel
+  -V, --version       print the version\
 """
 _EXAMPLES = (
     "wgpy wg0",

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import ip_interface, ip_network
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
@@ -46,7 +46,7 @@ class Links:
     def __init__(self) -> None:
         self._ip: Any = IPRoute()
 
-    def __enter__(self) -> "Links":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

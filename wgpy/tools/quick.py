@@ -44,8 +44,7 @@ def up(config: QuickConfig) -> None:
             dns.set_servers(name, config.dns, config.dns_search)
             undo.callback(_quietly, dns.unset_servers, name)
         if config.table != "off":
-            undo.callback(_quietly, _remove_policy, links, config)
-            _add_routes(links, config)
+            _add_routes(links, config, undo)
         run_hooks(config.post_up, name)
         undo.pop_all()
 
@@ -88,18 +87,18 @@ def _networks(stats: InterfaceStats) -> list[Network]:
     return sorted(networks, key=lambda n: (-n.prefixlen, n.version, n.network_address.packed))
 
 
-def _add_routes(links: Links, config: QuickConfig) -> None:
+def _add_routes(links: Links, config: QuickConfig, undo: ExitStack) -> None:
     name = config.name
     for network in _networks(get_interface(name)):
         if not config.auto_table:
             links.add_route(name, network, config.table_number)
         elif network.prefixlen == 0:
-            _add_default(links, name, network)
+            _add_default(links, name, network, undo)
         elif not links.covers(name, network):
             links.add_route(name, network)
 
 
-def _add_default(links: Links, name: str, network: Network) -> None:
+def _add_default(links: Links, name: str, network: Network, undo: ExitStack) -> None:
     """A default route in a table of its own, which all but the tunnel's own packets look into."""
     version = network.version
     mark = get_interface(name).fwmark
@@ -110,12 +109,14 @@ def _add_default(links: Links, name: str, network: Network) -> None:
         tell(f"wgpy set {name} fwmark {mark}")
         set_interface(name, InterfaceChange(fwmark=mark))
     links.add_route(name, network, mark)
+    undo.callback(_quietly, links.remove_rules, version, mark)
     links.add_unmarked_rule(version, mark)
     links.add_suppress_rule(version)
     if version == 4:
         tell("sysctl -q net.ipv4.conf.all.src_valid_mark=1")
         with open(_SRC_VALID_MARK, "w", encoding="ascii") as file:
             file.write("1")
+    undo.callback(_quietly, firewall.remove, name)
     own = [str(address.ip) for address in links.addresses(name) if address.version == version]
     firewall.add(name, own, mark, version)
 
