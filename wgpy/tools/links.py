@@ -45,6 +45,7 @@ class Links:
 
     def __init__(self) -> None:
         self._ip: Any = IPRoute()
+        self._indices: dict[str, int] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -62,10 +63,12 @@ class Links:
         return bool(self._ip.link_lookup(ifname=name))
 
     def _index(self, name: str) -> int:
-        found = self._ip.link_lookup(ifname=name)
-        if not found:
-            raise ToolError(f"{name}: this interface is gone")
-        return int(found[0])
+        if name not in self._indices:
+            found = self._ip.link_lookup(ifname=name)
+            if not found:
+                raise ToolError(f"{name}: this interface is gone")
+            self._indices[name] = int(found[0])
+        return self._indices[name]
 
     def addresses(self, name: str) -> list[Address]:
         """The interface's addresses with their prefix lengths."""
@@ -116,18 +119,14 @@ class Links:
         index = route.get("oif")
         return self._link_mtu(index) if index else 0
 
-    def covers(self, name: str, network: Network) -> bool:
-        """Whether a route of the main table already leads `network` into the interface."""
-        routes = self._ip.get_routes(
-            family=_family(network.version), oif=self._index(name), table=_MAIN
-        )
-        default = "::/0" if network.version == 6 else "0.0.0.0/0"
-        for route in routes:
-            dst = route.get("dst")
-            found = ip_network(f"{dst}/{route['dst_len']}" if dst else default)
-            if network.version == found.version and network.subnet_of(found):  # type: ignore[arg-type]
-                return True
-        return False
+    def routes(self, name: str) -> list[Network]:
+        """What the main table leads into the interface."""
+        index = self._index(name)
+        found: list[Network] = []
+        for family, default in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
+            for route in self._ip.get_routes(family=family, oif=index, table=_MAIN):
+                found.append(ip_network(f"{route.get('dst') or default}/{route['dst_len']}"))
+        return found
 
     def add_route(self, name: str, network: Network, table: int | None = None) -> None:
         suffix = f" table {table}" if table is not None else ""

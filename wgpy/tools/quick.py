@@ -89,13 +89,20 @@ def _networks(stats: InterfaceStats) -> list[Network]:
 
 def _add_routes(links: Links, config: QuickConfig, undo: ExitStack) -> None:
     name = config.name
+    # Those we add ourselves need no second look: no prefix covers one that is shorter.
+    present = links.routes(name)
     for network in _networks(get_interface(name)):
         if not config.auto_table:
             links.add_route(name, network, config.table_number)
         elif network.prefixlen == 0:
             _add_default(links, name, network, undo)
-        elif not links.covers(name, network):
+        elif not any(_covers(route, network) for route in present):
             links.add_route(name, network)
+
+
+def _covers(route: Network, network: Network) -> bool:
+    shorter = route.prefixlen <= network.prefixlen and route.version == network.version
+    return shorter and network.network_address in route
 
 
 def _add_default(links: Links, name: str, network: Network, undo: ExitStack) -> None:
