@@ -1,6 +1,7 @@
 """Sockets, sending and receiving on loopback; namespaces are in tests/system/test_bind.py."""
 
 import errno
+import os
 import socket
 from itertools import product
 from typing import Any
@@ -276,21 +277,22 @@ def test_where_segmentation_is_refused_datagrams_are_sent_one_by_one(
     assert "UDP_SEGMENT fails with EINVAL" in record.message
 
 
-class _Nic(socket.socket):
-    """A socket whose route's NIC computes no checksums, as older kernels tell it."""
+class _Refusing(socket.socket):
+    """A socket that fails for UDP_SEGMENT, as older kernels do where a NIC has no checksums."""
 
     refused = 0
+    error = errno.EIO
 
     def sendmsg(self, buffers: Any, ancdata: Any = (), flags: int = 0, address: Any = None) -> int:
         if any(kind == 103 for _, kind, _ in ancdata):
             self.refused += 1
-            raise OSError(errno.EIO, "Input/output error")
+            raise OSError(self.error, os.strerror(self.error))
         return super().sendmsg(buffers, ancdata, flags, address)
 
 
 def test_a_route_without_checksum_offload_is_tried_once(caplog: pytest.LogCaptureFixture) -> None:
     with binds() as (_, receiver):
-        nic = _Nic(socket.AF_INET, socket.SOCK_DGRAM)
+        nic = _Refusing(socket.AF_INET, socket.SOCK_DGRAM)
         nic.bind(("", 0))
         sender = Bind([nic], DeviceOptions())
         path = _to("127.0.0.1", receiver)
@@ -300,6 +302,18 @@ def test_a_route_without_checksum_offload_is_tried_once(caplog: pytest.LogCaptur
         assert nic.refused == 1
         sender.close()
     assert len(caplog.records) == 1
+
+
+def test_a_full_socket_is_no_reason_to_send_one_by_one() -> None:
+    with binds() as (_, receiver):
+        full = _Refusing(socket.AF_INET, socket.SOCK_DGRAM)
+        full.error = errno.EAGAIN
+        full.bind(("", 0))
+        sender = Bind([full], DeviceOptions())
+        path = _to("127.0.0.1", receiver)
+        assert sender.send([bytes(50)], 10, 50, path, 0) == SendResult(would_block=True)
+        assert datagrams(receiver, "127.0.0.1") == []
+        sender.close()
 
 
 def test_without_sendmmsg_and_recvmmsg_datagrams_move_one_by_one(

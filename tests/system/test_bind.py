@@ -346,17 +346,21 @@ def test_a_path_with_a_small_mtu_falls_back_for_large_segments_only(
 
 
 @pytest.mark.parametrize("udp_gso", [True, False])
-def test_a_full_socket_tells_what_left_and_goes_on_later(pair: Pair, udp_gso: bool) -> None:
+@pytest.mark.parametrize("source", [None, Source("10.0.0.99", 1)])
+def test_a_full_socket_tells_what_left_and_goes_on_later(
+    pair: Pair, udp_gso: bool, source: Source | None
+) -> None:
     pair.left.run("tc qdisc add dev eth0 root tbf rate 8kbit burst 4k limit 100m")
     client, server = pair.left.bind(DeviceOptions(udp_gso=udp_gso)), pair.right.bind()
-    path = Path(Endpoint("10.0.0.2", server.port))
+    path = Path(Endpoint("10.0.0.2", server.port), source)
+    taken = SendResult(source_lost=source is not None)
     batch = b"".join(bytes((k,)) * 1400 for k in range(40))
     left = 0
     for _ in range(200):
         result = client.send([batch], 1400, len(batch), path, 0)
         if result.would_block:
             break
-        assert result == SENT
+        assert result == taken
         left += 40
     assert result.would_block
     assert result.sent % 1400 == 0
@@ -365,7 +369,7 @@ def test_a_full_socket_tells_what_left_and_goes_on_later(pair: Pair, udp_gso: bo
     batches = receive(server, "10.", left)
     rows = [row for _, some in batches for row in some]
     assert rows == [bytes((k % 40,)) * 1400 for k in range(left)]
-    assert client.send([batch[result.sent :]], 1400, len(batch) - result.sent, path, 0) == SENT
+    assert client.send([batch[result.sent :]], 1400, len(batch) - result.sent, path, 0) == taken
 
 
 @FAMILIES

@@ -121,9 +121,11 @@ class Outgoing:
         if not error:
             return _SENT
         if error in _SOURCE_LOST and path.source is not None and not sent:
-            _, error_without = self._deliver(route, False, buffers, segment, size, tos)
+            sent, error_without = self._deliver(route, False, buffers, segment, size, tos)
             if not error_without:
                 return _SENT_WITHOUT_SOURCE
+            if error_without == errno.EAGAIN:
+                error = error_without
         if error == errno.EAGAIN:
             return SendResult(would_block=True, sent=sent)
         return SendResult(error=error, sent=sent)

@@ -13,8 +13,7 @@ _RTM_NEWROUTE = 24
 _RTM_GETROUTE = 26
 _RTA_DST, _RTA_SRC, _RTA_OIF, _RTA_MARK = 1, 2, 4, 16
 _RTA_IP_PROTO, _RTA_DPORT = 27, 29
-# Larger kinds say why there is no route: blackhole, unreachable, prohibit, throw.
-_RTN_LOCAL, _RTN_MULTICAST = 2, 5
+_RTN_LOCAL = 2
 # RTNLGRP_*: LINK, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, IPV6_RULE.
 _GROUPS = sum(1 << group - 1 for group in (1, 5, 7, 8, 9, 11, 19))
 
@@ -128,8 +127,6 @@ def _parse(answer: bytes) -> _Route | None:
     if message != _RTM_NEWROUTE:
         return None
     kind = _RTMSG.unpack_from(answer, _NLMSGHDR.size)[7]
-    if kind > _RTN_MULTICAST:
-        return None
     offset = _NLMSGHDR.size + _RTMSG.size
     while offset < length:
         size, attribute = _RTATTR.unpack_from(answer, offset)
