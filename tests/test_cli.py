@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -101,20 +102,24 @@ def test_an_interface_starts_the_daemon(
     assert seen == [(name, foreground, options)]
 
 
-def run(*words: str, **more: object) -> "subprocess.CompletedProcess[str]":
+def run(
+    *words: str, text: str = "", stdout: int | IO[str] = subprocess.PIPE
+) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "-m", "wgpy", *words],
+        input=text,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
         text=True,
         timeout=30,
         check=False,
-        **{"capture_output": True} | more,  # type: ignore[call-overload]
     )
 
 
 def test_a_reader_that_leaves_is_no_traceback() -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    done = run("help", capture_output=False, stdout=writing, stderr=subprocess.PIPE)
+    done = run("help", stdout=writing)
     os.close(writing)
     assert (done.returncode, done.stderr) == (141, "")
 
@@ -125,15 +130,15 @@ def test_genkey_warns_when_others_can_read(tmp_path: Path) -> None:
         path.touch()
         path.chmod(mode)
         with path.open("w") as out:
-            done = run("genkey", capture_output=False, stdout=out, stderr=subprocess.PIPE)
+            done = run("genkey", stdout=out)
         assert done.returncode == 0 and len(done.stderr.splitlines()) == lines
         assert len(path.read_text()) == 45
 
 
 def test_keys_of_both_kinds_can_be_made_and_used() -> None:
     assert len(run("genpsk").stdout) == 45
-    assert run("pubkey", input=KEY).stdout == "HIgo9xNzJMWLKASShiTqIybxZ0U3wGLiUeJ1PKf8ykw=\n"
-    bad = run("pubkey", input="secret")
+    assert run("pubkey", text=KEY).stdout == "HIgo9xNzJMWLKASShiTqIybxZ0U3wGLiUeJ1PKf8ykw=\n"
+    bad = run("pubkey", text="secret")
     assert bad.returncode == 1 and "secret" not in bad.stderr and bad.stdout == ""
 
 

@@ -5,7 +5,6 @@ import socket
 import pytest
 
 from wgpy.protocol.config import Endpoint
-from wgpy.tools import resolve
 from wgpy.tools.resolve import resolve_endpoint
 
 V4 = (socket.AF_INET, socket.SOCK_DGRAM, 17, "", ("192.0.2.1", 7))
@@ -15,7 +14,7 @@ V6 = (socket.AF_INET6, socket.SOCK_DGRAM, 17, "", ("2001:db8::1", 7, 0, 0))
 @pytest.fixture
 def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     taken: list[float] = []
-    monkeypatch.setattr(resolve.time, "sleep", taken.append)
+    monkeypatch.setattr("time.sleep", taken.append)
     return taken
 
 
@@ -28,7 +27,7 @@ def answering(monkeypatch: pytest.MonkeyPatch, *answers: object) -> None:
             raise answer
         return answer
 
-    monkeypatch.setattr(resolve.socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr("socket.getaddrinfo", getaddrinfo)
 
 
 AGAIN = socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
