@@ -1,12 +1,16 @@
 """WireGuard interfaces of this machine, whichever data plane runs them.
 
-Two planes: the kernel's module and a userspace daemon spoken to over its UAPI socket. Every
-function raises DataPlaneError only.
+Two planes: the kernel's module and userspace daemons spoken to over their UAPI sockets. All
+functions block, and raise DataPlaneError only.
 """
 
+from errno import EEXIST, ENODEV, EOPNOTSUPP
 from typing import Literal
 
 from wgpy.dataplane.base import Availability, DataPlane, DataPlaneError, Plane
+from wgpy.dataplane.kernel import KernelPlane
+from wgpy.dataplane.probe import probe
+from wgpy.dataplane.userspace import UserspacePlane
 from wgpy.protocol.config import InterfaceChange, InterfaceStats
 
 __all__ = [
@@ -22,20 +26,23 @@ __all__ = [
     "set_interface",
 ]
 
+_KERNEL = KernelPlane()
+_USERSPACE = UserspacePlane()
+
 
 def list_interfaces() -> list[str]:
     """Names of all live WireGuard interfaces, kernel's and userspace, sorted."""
-    raise NotImplementedError
+    return sorted({*_KERNEL.names(), *_USERSPACE.names()})
 
 
 def get_interface(name: str) -> InterfaceStats:
     """What interface `name` tells. ENODEV: no such WireGuard interface."""
-    raise NotImplementedError
+    return _plane_of(name).get(name)
 
 
 def set_interface(name: str, change: InterfaceChange) -> None:
     """Apply `change` to interface `name`. ENODEV: no such WireGuard interface."""
-    raise NotImplementedError
+    _plane_of(name).set(name, change)
 
 
 def create_interface(name: str, plane: Literal["auto", "kernel", "userspace"] = "auto") -> Plane:
@@ -44,14 +51,33 @@ def create_interface(name: str, plane: Literal["auto", "kernel", "userspace"] = 
     `auto` takes the kernel's plane when there is one. EEXIST: the name is taken; EOPNOTSUPP:
     the plane is not available here.
     """
-    raise NotImplementedError
+    available = probe()
+    chosen = available.best if plane == "auto" else plane
+    if chosen is None:
+        reasons = f"{available.kernel_reason}; {available.userspace_reason}"
+        raise DataPlaneError(EOPNOTSUPP, f"{name}: no data plane is available: {reasons}")
+    reason = available.kernel_reason if chosen == "kernel" else available.userspace_reason
+    if reason:
+        raise DataPlaneError(EOPNOTSUPP, f"{name}: no {chosen} plane: {reason}")
+    if _USERSPACE.has(name):
+        raise DataPlaneError(EEXIST, f"{name}: an interface of this name exists")
+    (_KERNEL if chosen == "kernel" else _USERSPACE).create(name)
+    return chosen
 
 
 def delete_interface(name: str) -> None:
     """Remove interface `name` and its daemon, if it has one. ENODEV: no such interface."""
-    raise NotImplementedError
+    _plane_of(name).delete(name)
 
 
-def probe() -> Availability:
-    """Which planes this machine can run. EPERM: not allowed to ask (needs CAP_NET_ADMIN)."""
-    raise NotImplementedError
+def _plane_of(name: str) -> DataPlane:
+    """A daemon's socket decides; as for wg(8), it comes before the kernel's link."""
+    if _USERSPACE.has(name):
+        return _USERSPACE
+    if name in _KERNEL.names():
+        return _KERNEL
+    raise DataPlaneError(
+        ENODEV,
+        f"{name}: no such WireGuard interface",
+        "make it with `wgpy up` or `ip link add type wireguard`",
+    )

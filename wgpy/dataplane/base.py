@@ -32,11 +32,17 @@ class DataPlaneError(OSError):
 class Availability:
     """Which data planes this machine can run, and why not where it cannot."""
 
-    kernel: bool
-    userspace: bool
-    # One sentence each; empty where the plane is available.
+    # Why not, a sentence each; empty where the plane is available.
     kernel_reason: str = ""
     userspace_reason: str = ""
+
+    @property
+    def kernel(self) -> bool:
+        return not self.kernel_reason
+
+    @property
+    def userspace(self) -> bool:
+        return not self.userspace_reason
 
     @property
     def best(self) -> Plane | None:
@@ -49,7 +55,7 @@ class Availability:
 class DataPlane(Protocol):
     """A way to run WireGuard interfaces. All methods raise DataPlaneError only."""
 
-    def list(self) -> list[str]:
+    def names(self) -> list[str]:
         """Names of the interfaces that are alive, sorted."""
 
     def get(self, name: str) -> InterfaceStats:
