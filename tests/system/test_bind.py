@@ -227,6 +227,21 @@ def test_the_mark_takes_part_in_the_choice_of_the_route(pair: Pair, net: str) ->
     assert not monitor.still_valid(path, 0x77)
 
 
+@FAMILIES
+def test_a_source_whose_routes_are_gone_is_left_out_at_once(pair: Pair, net: str) -> None:
+    family, bits = ("-4", 24) if "." in net else ("-6", 64)
+    pair.right.ip(f"address add {net}9/{bits} dev eth0")
+    client, server = pair.left.bind(), pair.right.bind()
+    monitor = pair.right.monitor()
+    path = exchange(client, server, f"{net}9").path
+    pair.right.ip(f"{family} rule add from {net}9 unreachable")
+    assert monitor.drain()
+    assert not monitor.still_valid(path, 0)
+    assert server.send([b"x"], 1, 1, path, 0) == SendResult(source_lost=True)
+    # From whichever address the kernel prefers.
+    receive(client, net)
+
+
 def test_link_local_peers_are_answered_on_their_link(pair: Pair) -> None:
     for host, number in ((pair.left, 1), (pair.right, 2)):
         for link in range(2):

@@ -27,8 +27,10 @@ _LARGEST6 = 65535 - 40 - 8
 _MAX_ROUTES = 4096
 # Control messages remembered for one path: few sizes and traffic classes are common.
 _MAX_CONTROLS = 64
-# What a send says when its source address is not ours any more, or has no route.
-_SOURCE_LOST = frozenset((errno.EINVAL, errno.ENETUNREACH, errno.EADDRNOTAVAIL))
+# What a send says when its source address or interface is gone, or has no route.
+_SOURCE_LOST = frozenset(
+    (errno.EINVAL, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.ENODEV)
+)
 
 
 class SendResult(NamedTuple):

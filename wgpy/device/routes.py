@@ -39,7 +39,6 @@ class RouteMonitor:
             self._events.close()
             raise
         self._requests.connect((0, 0))
-        self._sequence = 0
 
     def close(self) -> None:
         self._events.close()
