@@ -85,9 +85,8 @@ def test_an_interface_starts_the_daemon(
     called: tuple[str, bool, dict[str, int]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from wgpy.device.options import DeviceOptions
-
     from wgpy.device import daemon
+    from wgpy.device.options import DeviceOptions
 
     seen = []
 

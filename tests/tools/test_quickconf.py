@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.tools.wgconf import KEY, ONE_PEER, PEER
 from wgpy.tools import quickconf
 from wgpy.tools.errors import ToolError
-from wgpy.tools.quickconf import QuickConfig, load
+from wgpy.tools.quickconf import QuickConfig, load, strip
 
 
 @pytest.fixture
@@ -41,14 +41,20 @@ def test_every_setting_is_taken_out_and_the_rest_is_left(path: Path) -> None:
     assert (config.dns, config.dns_search) == (["1.1.1.1", "2001:db8::1"], ["example.org"])
     assert config.save and config.pre_up == ["a %i", "b=c"]
     assert (config.post_up, config.pre_down, config.post_down) == (["d"], ["e"], ["f"])
-    assert config.stripped() == f"[Interface]\nPrivateKey={KEY}\n[Peer]\nPublicKey={PEER}\n\n"
+    assert strip(str(path)) == f"[Interface]\nPrivateKey={KEY}\n[Peer]\nPublicKey={PEER}\n\n"
     assert config.change().peers[0].public_key.hex().startswith("c532")
 
 
 def test_nothing_given_is_wg_quicks_default(path: Path) -> None:
     config = read(path, "")
     assert (config.mtu, config.table, config.save, config.addresses) == (None, "", False, [])
-    assert config.auto_table and config.stripped() == "\n"
+    assert config.auto_table and strip(str(path)) == "\n"
+
+
+def test_strip_keeps_mistakes_so_that_setconf_refuses_them(path: Path) -> None:
+    path.write_text("[Interface]\nMTU = x\nFoo = 1\n")
+    path.chmod(0o600)
+    assert strip(str(path)) == "[Interface]\nFoo = 1\n\n"
 
 
 @pytest.mark.parametrize(

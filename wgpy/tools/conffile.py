@@ -38,7 +38,8 @@ _FIELDS = {
         "persistentkeepalive": "persistent_keepalive",
     },
 }
-_QUICK_KEYS = frozenset(
+# What wg-quick(8) adds to [Interface].
+QUICK_KEYS = frozenset(
     ["address", "dns", "mtu", "table", "preup", "postup", "predown", "postdown", "saveconfig"]
 )
 
@@ -187,6 +188,6 @@ def _unknown(key: str, section: str) -> str:
     other = "peer" if section == "interface" else "interface"
     if key.lower() in _FIELDS[other]:
         return f"{name} belongs into [{other.capitalize()}]; move it there"
-    if key.lower() in _QUICK_KEYS:
+    if key.lower() in QUICK_KEYS:
         return f"{name} is a setting of wgpy up and wg-quick; use them, or wgpy strip"
     return f"{name} is not known in [{section.capitalize()}] (known: {_SETTINGS[section]})"

@@ -74,9 +74,9 @@ def _configure(config: QuickConfig) -> None:
 
 def _best_mtu(links: Links, stats: InterfaceStats) -> int:
     """What the largest path to an endpoint takes, or else the default route, less our own."""
-    hosts = [
+    hosts = {
         peer.endpoint.host for peer in stats.peers if peer.endpoint and not peer.endpoint.scope_id
-    ]
+    }
     largest = max(map(links.path_mtu, hosts), default=0)
     return (largest or links.default_mtu() or _DEFAULT_MTU) - _OVERHEAD
 

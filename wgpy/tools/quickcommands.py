@@ -5,8 +5,8 @@ import signal
 import sys
 from types import FrameType
 
+from wgpy.tools import quickconf
 from wgpy.tools.errors import ToolError
-from wgpy.tools.quickconf import load
 
 _STATUS_TERMINATED = 143
 
@@ -18,7 +18,7 @@ def up(config: str) -> None:
 
     # To be ended in the middle undoes what was made, as a failure does.
     signal.signal(signal.SIGTERM, _terminated)
-    quick.up(load(config))
+    quick.up(quickconf.load(config))
 
 
 def down(config: str) -> None:
@@ -26,7 +26,7 @@ def down(config: str) -> None:
     _need_root("down")
     from wgpy.tools import quick
 
-    quick.down(load(config))
+    quick.down(quickconf.load(config))
 
 
 def save(config: str) -> None:
@@ -34,13 +34,12 @@ def save(config: str) -> None:
     _need_root("save")
     from wgpy.tools import quick
 
-    quick.save(load(config))
+    quick.save(quickconf.load(config))
 
 
 def strip(config: str) -> None:
     """Print what setconf understands of a file."""
-    text = load(config).stripped()
-    sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
+    sys.stdout.buffer.write(quickconf.strip(config).encode("utf-8", "surrogateescape"))
 
 
 def _terminated(number: int, frame: FrameType | None) -> None:

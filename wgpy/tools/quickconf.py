@@ -9,7 +9,7 @@ from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from typing import TypeAlias
 
 from wgpy.protocol.config import Endpoint, InterfaceChange
-from wgpy.tools.conffile import Line, parse_config, read_lines
+from wgpy.tools.conffile import QUICK_KEYS, Line, parse_config, read_lines
 from wgpy.tools.errors import ToolError
 from wgpy.tools.resolve import resolve_endpoint
 from wgpy.tools.values import split_endpoint
@@ -66,16 +66,38 @@ class QuickConfig:
         """What to set the interface to; looks up names of endpoints. ToolError."""
         return parse_config(self.lines, self.path, resolve=resolve_endpoint)
 
-    def stripped(self) -> str:
-        """The text of `wg-quick strip`."""
-        return "".join(f"{line}\n" for _, line in self.lines) + "\n"
-
 
 def load(config: str) -> QuickConfig:
     """Read an interface's file, or the file at a path. ToolError with file and line.
 
     Warns on standard error if everybody may read the file.
     """
+    path, name = _locate(config)
+    found = QuickConfig(path, name)
+    settings, found.lines = _split(read_lines(path))
+    setters = _setters(found)
+    for number, key, value in settings:
+        try:
+            setters[key](value)
+        except ValueError as error:
+            raise ToolError(f"{path}:{number}: {error}") from None
+    found.check()
+    return found
+
+
+def strip(config: str) -> str:
+    """The text of `wg-quick strip`: the file without wg-quick's settings, right or wrong.
+
+    Nothing is checked: had this an empty output for a mistake, a syncconf fed with it would take
+    all peers away instead of refusing it.
+    """
+    path, _ = _locate(config)
+    _, lines = _split(read_lines(path))
+    return "".join(f"{line}\n" for _, line in lines) + "\n"
+
+
+def _locate(config: str) -> tuple[str, str]:
+    """The real path of a file and the interface it is for."""
     path = f"{_DIRECTORY}/{config}.conf" if re.fullmatch(_NAME, config) else config
     named = re.fullmatch(rf"(?:.*/)?({_NAME})\.conf", path, re.DOTALL)
     if not os.path.exists(path):
@@ -89,17 +111,16 @@ def load(config: str) -> QuickConfig:
         raise ToolError(f"{path}: {error.strerror}") from None
     if readable:
         print(f"wgpy: warning: {path} is world accessible; chmod 600 it", file=sys.stderr)
-    found = QuickConfig(path, named[1])
-    _read(found, read_lines(path))
-    found.check()
-    return found
+    return path, named[1]
 
 
-def _read(config: QuickConfig, lines: list[Line]) -> None:
+def _split(lines: list[Line]) -> tuple[list[tuple[int, str, str]], list[Line]]:
+    """wg-quick's settings (line number, key in lower case, value), and the lines that are left."""
     if lines and not lines[-1][1]:
         # What follows the last line end is no line.
         lines = lines[:-1]
-    setters = _setters(config)
+    settings: list[tuple[int, str, str]] = []
+    left: list[Line] = []
     in_interface = False
     for number, text in lines:
         line = text.strip(" \t")
@@ -107,13 +128,11 @@ def _read(config: QuickConfig, lines: list[Line]) -> None:
         key = key.strip().lower()
         if key.startswith("["):
             in_interface = key == "[interface]"
-        if not (in_interface and equals and key in setters):
-            config.lines.append((number, line))
-            continue
-        try:
-            setters[key](value.strip())
-        except ValueError as error:
-            raise ToolError(f"{config.path}:{number}: {error}") from None
+        if in_interface and equals and key in QUICK_KEYS:
+            settings.append((number, key, value.strip()))
+        else:
+            left.append((number, line))
+    return settings, left
 
 
 def _setters(config: QuickConfig) -> dict[str, Callable[[str], None]]:
