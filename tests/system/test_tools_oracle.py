@@ -124,11 +124,13 @@ def test_show_prints_what_wg_prints(fake: FakeInterface, text: str) -> None:
 @pytest.mark.parametrize("field", FIELDS)
 def test_show_all_prefixes_as_wg_does(fake: FakeInterface, field: str) -> None:
     fake.answer = answer(int(time.time()))
-    theirs, ours = (
-        [line for line in out.splitlines() if line.startswith(fake.name)]
-        for _, out, _ in both("show", "all", field)
-    )
-    assert ours == theirs and ours
+    (_, plain, _), _ = both("show", fake.name, field)
+    (_, theirs, _), (_, ours, _) = both("show", "all", field)
+    found = [line for line in ours.splitlines() if line.startswith(fake.name)]
+    assert found == [f"{fake.name}\t{line}" for line in plain.splitlines()] and found
+    # wg of Debian 12 forgets the prefix of all endpoints but the first.
+    if field != "endpoints":
+        assert found == [line for line in theirs.splitlines() if line.startswith(fake.name)]
 
 
 def normal(requests: list[str]) -> list[str]:
