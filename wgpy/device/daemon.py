@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Coroutine
 
 import uvloop
 
@@ -115,10 +116,10 @@ def _abandon(listening: socket.socket) -> None:
 def _open_device(interface: str, fd: int | None, options: DeviceOptions) -> Device:
     if fd is None:
         return Device.open(interface, options)
-    return Device(Tun.from_fd(fd, offloads=options.tun_offloads), options)
+    return Device(Tun.from_fd(fd, offloads=options.tun_offloads, uso=options.uso), options)
 
 
-async def _first(*waits: "asyncio._CoroutineLike[object]") -> None:
+async def _first(*waits: Coroutine[object, object, object]) -> None:
     """Return when one of them does."""
     tasks = [asyncio.ensure_future(wait) for wait in waits]
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -24,7 +24,7 @@ from wgpy.device.fromhost import FromHost
 from wgpy.device.network import Network
 from wgpy.device.options import DeviceOptions
 from wgpy.device.tohost import ToHost
-from wgpy.protocol.batch import PacketBatch, datagram_size
+from wgpy.protocol.batch import MAX_BATCH, PacketBatch, datagram_size
 from wgpy.protocol.config import ConfigError, InterfaceChange, InterfaceStats
 from wgpy.protocol.events import Event, EventKind
 from wgpy.protocol.interface import Interface
@@ -37,6 +37,7 @@ _OPEN_RETRY = 5.0
 _LARGEST_SEND = 65507
 # Link, network and transport headers that the kernel counts into gso_max_size.
 _GSO_HEADERS = 320
+_LARGEST_GSO = 65536
 
 
 class Device:
@@ -70,7 +71,7 @@ class Device:
     def open(cls, name: str, options: DeviceOptions | None = None) -> Self:
         """Make the interface `name`. OSError says why it cannot be made."""
         options = options or DeviceOptions()
-        tun = Tun.open(name, offloads=options.tun_offloads)
+        tun = Tun.open(name, offloads=options.tun_offloads, uso=options.uso)
         try:
             return cls(tun, options)
         except BaseException:
@@ -161,14 +162,18 @@ class Device:
     # The link.
 
     def _link_changed(self) -> None:
+        descriptor = self._link.fileno()
         try:
-            self._link.read()
-            state = self._link.state()
+            changed = self._link.read()
         except OSError as error:
             _log.info("interface is gone: %s", error)
             self.close()
             return
-        self._apply_link(state)
+        if self._link.fileno() != descriptor:
+            self._loop.remove_reader(descriptor)
+            self._loop.add_reader(self._link.fileno(), self._link_changed)
+        if changed:
+            self._apply_link(self._link.state())
 
     def _apply_link(self, state: LinkState) -> None:
         if state.mtu != self._interface.mtu or self._from_host.mtu == 0:
@@ -184,11 +189,11 @@ class Device:
 
     def _fit_super_packets(self, mtu: int) -> None:
         """One super-packet of the host shall be one send: a few rows left over cost a whole one."""
-        rows = max(1, _LARGEST_SEND // datagram_size(mtu, mtu))
+        segments = max(1, min(MAX_BATCH, _LARGEST_SEND // datagram_size(mtu, mtu)))
         try:
-            self._tun.set_gso_max_size(min(65536, rows * mtu + _GSO_HEADERS))
+            self._link.set_gso_limits(min(_LARGEST_GSO, segments * mtu + _GSO_HEADERS), segments)
         except OSError as error:
-            _log.debug("gso_max_size stays as it is: %s", error)
+            _log.debug("gso limits stay as they are: %s", error)
 
     def _bring_up(self) -> None:
         self._open_retry = None

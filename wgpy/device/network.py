@@ -119,53 +119,57 @@ class Network:
             interface.receive_datagrams(batch, clock.now())
             # The rows are used again by the next receive.
             self._after()
+        else:
+            # More may wait in `bind` than the socket itself tells.
+            self._loop.call_soon(self._readable, bind, sock)
 
     # Sending.
 
     def send(self, transmits: list[Transmit]) -> None:
         """Send in order; what a full socket does not take now is kept and sent later."""
         for transmit in transmits:
-            if self._waiting:
-                self._wait(transmit)
-            elif not self._send(transmit):
-                self._wait(transmit)
-                self._pause(True)
+            rest = transmit if self._waiting else self._send(transmit)
+            if rest is not None:
+                self._wait(rest)
 
-    def _send(self, transmit: Transmit) -> bool:
-        """Hand one transmit to the kernel; False if the socket has no room for it."""
+    def _send(self, transmit: Transmit) -> Transmit | None:
+        """Hand one transmit to the kernel; what its socket has no room for is returned."""
         path, buffers, segment, tos, size, _ = transmit
         if self._bind is None:
             self._interface.send_failed(transmit)
-            return True
+            return None
         result = self._bind.send(buffers, segment, size, path, tos)
-        if result.would_block:
-            return False
         if result.source_lost:
             self._interface.source_lost(transmit)
         if result.error:
             self._interface.send_failed(transmit)
-        return True
+        if not result.would_block:
+            return None
+        # The buffers are valid only now.
+        rest = b"".join(buffers)[result.sent :]
+        return transmit._replace(buffers=[rest], size=len(rest))
 
     def _wait(self, transmit: Transmit) -> None:
         if self._bind is None or len(self._waiting) >= _MAX_WAITING:
             self._interface.send_failed(transmit)
             return
         if not self._waiting:
-            sock = self._bind.socket_for(transmit.path)
-            self._loop.add_writer(sock.fileno(), self._writable, sock)
-        # The buffers are valid only now.
-        buffers = [bytes(buffer) for buffer in transmit.buffers]
-        self._waiting.append(transmit._replace(buffers=[*buffers]))
+            self._pause(True)
+            self._when_writable(self._bind.socket_for(transmit.path))
+        self._waiting.append(transmit._replace(buffers=[b"".join(transmit.buffers)]))
+
+    def _when_writable(self, sock: socket.socket) -> None:
+        self._loop.add_writer(sock.fileno(), self._writable, sock)
 
     def _writable(self, sock: socket.socket) -> None:
-        while self._waiting and self._send(self._waiting[0]):
-            self._waiting.popleft()
         self._loop.remove_writer(sock.fileno())
-        if self._waiting and self._bind is not None:
-            sock = self._bind.socket_for(self._waiting[0].path)
-            self._loop.add_writer(sock.fileno(), self._writable, sock)
-        else:
-            self._pause(False)
+        while self._waiting:
+            rest = self._send(self._waiting.popleft())
+            if rest is not None and self._bind is not None:
+                self._waiting.appendleft(rest)
+                self._when_writable(self._bind.socket_for(rest.path))
+                return
+        self._pause(False)
         self._after()
 
     # Sticky sources.
