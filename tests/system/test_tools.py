@@ -278,3 +278,47 @@ def test_a_world_readable_file_is_warned_of(host: Host) -> None:
     assert "is world accessible" in host.wgpy("strip", str(host.config)).stderr
     host.directory.chmod(0o700)
     assert host.wgpy("strip", str(host.config)).stderr == ""
+
+
+THIRD = "TrMvSoP4jYQlY6RIzBgbssQqY3vxI2Pi+y71lOWWXX0="
+BASE = (
+    f"[Interface]\nPrivateKey={KEY}\nListenPort=51999\nFwMark=7\n"
+    f"[Peer]\nPublicKey={PEER}\nPresharedKey={THIRD}\nEndpoint=192.0.2.7:5\n"
+    "AllowedIPs=10.1.0.0/16,10.2.0.0/16\nPersistentKeepalive=25\n"
+    f"[Peer]\nPublicKey={KEY}\nAllowedIPs=10.3.0.0/16\n"
+)
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        BASE,
+        f"[Interface]\nPrivateKey={KEY}\nListenPort=51999\n",
+        f"[Interface]\nPrivateKey={KEY}\nListenPort=51999\n[Peer]\nPublicKey={PEER}\n",
+        f"{BASE}[Peer]\nPublicKey={THIRD}\nAllowedIPs=10.2.0.0/16,10.4.0.0/16\n",
+        BASE.replace("10.1.0.0/16", "10.3.0.0/16").replace("=25", "=off"),
+        BASE.replace("FwMark=7", "FwMark=8").replace(":5", ":6"),
+    ],
+)
+@pytest.mark.parametrize("command", ["syncconf", "setconf", "addconf"])
+def test_a_file_leads_to_the_state_that_wg_leads_to(host: Host, command: str, wanted: str) -> None:
+    ok(host.wgpy(host.name))
+    base, target = host.directory / "base", host.directory / "target"
+    base.write_text(BASE)
+    target.write_text(wanted)
+    ends = []
+    for program in ("wg", "wgpy"):
+        ok(host.run("wg", "setconf", host.name, str(base)))
+        ok(host.run(program, command, host.name, str(target)))
+        theirs, ours = (host.run(tool, "showconf", host.name).stdout for tool in ("wg", "wgpy"))
+        assert theirs == ours
+        sections = theirs.split("\n[Peer]\n")
+        ends.append(
+            (sections[0], sorted(re.sub(r"AllowedIPs = (.*)", _sorted, s) for s in sections))
+        )
+    assert ends[0] == ends[1]
+    socket_path(host.name).unlink()
+
+
+def _sorted(match: re.Match[str]) -> str:
+    return "AllowedIPs = " + ", ".join(sorted(match[1].split(", ")))
