@@ -18,6 +18,7 @@ _log = logging.getLogger("tun")
 _GROUPS = sum(1 << group - 1 for group in (1, 5, 9))
 _IFF_UP = 1
 _IFLA_IFNAME, _IFLA_MTU, _IFLA_GSO_MAX_SEGS, _IFLA_GSO_MAX_SIZE = 3, 4, 40, 41
+_IFLA_AF_SPEC, _IFLA_INET6_ADDR_GEN_MODE, _ADDR_GEN_MODE_NONE = 26, 8, 1
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _RT_SCOPE_UNIVERSE = 0
 _IFINFOMSG = Struct("=BxHiII")
@@ -126,6 +127,12 @@ class LinkMonitor:
     def set_mtu(self, mtu: int) -> None:
         """OSError EINVAL for what the kernel does not allow."""
         self._set(netlink.attribute(_IFLA_MTU, _UINT.pack(mtu)))
+
+    def set_no_link_local(self) -> None:
+        """No IPv6 address but those that are given to it, as the kernel's tunnels have it. OSError."""
+        mode = netlink.attribute(_IFLA_INET6_ADDR_GEN_MODE, bytes((_ADDR_GEN_MODE_NONE,)))
+        inet6 = netlink.attribute(socket.AF_INET6, mode)
+        self._set(netlink.attribute(_IFLA_AF_SPEC, inet6))
 
     def set_gso_limits(self, size: int, segments: int) -> None:
         """Bound the super-packets of the host: bytes with headers, and segments. OSError."""

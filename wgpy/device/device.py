@@ -9,6 +9,7 @@ Everything runs in callbacks of one loop, each with bounded work, so that nothin
 """
 
 import asyncio
+import contextlib
 import errno
 import logging
 from dataclasses import replace
@@ -26,6 +27,7 @@ from wgpy.device.options import DeviceOptions
 from wgpy.device.tohost import ToHost
 from wgpy.protocol.batch import MAX_BATCH, PacketBatch, datagram_size
 from wgpy.protocol.config import ConfigError, InterfaceChange, InterfaceStats
+from wgpy.protocol.constants import DEFAULT_MTU
 from wgpy.protocol.events import Event, EventKind
 from wgpy.protocol.interface import Interface
 
@@ -73,7 +75,12 @@ class Device:
         options = options or DeviceOptions()
         tun = Tun.open(name, offloads=options.tun_offloads, uso=options.uso)
         try:
-            return cls(tun, options)
+            device = cls(tun, options)
+            device._link.set_mtu(DEFAULT_MTU)
+            # A host without IPv6 has no such addresses anyway.
+            with contextlib.suppress(OSError):
+                device._link.set_no_link_local()
+            return device
         except BaseException:
             tun.close()
             raise
