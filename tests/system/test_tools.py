@@ -294,7 +294,9 @@ BASE = (
     [
         BASE,
         f"[Interface]\nPrivateKey={KEY}\nListenPort=51999\n",
-        f"[Interface]\nPrivateKey={KEY}\nListenPort=51999\n[Peer]\nPublicKey={PEER}\n",
+        # With key and keepalive: the syncconf of Debian 12, unlike later ones, would leave them.
+        f"[Interface]\nPrivateKey={KEY}\nListenPort=51999\n"
+        f"[Peer]\nPublicKey={PEER}\nPresharedKey={THIRD}\nPersistentKeepalive=0\n",
         f"{BASE}[Peer]\nPublicKey={THIRD}\nAllowedIPs=10.2.0.0/16,10.4.0.0/16\n",
         BASE.replace("10.1.0.0/16", "10.3.0.0/16").replace("=25", "=off"),
         BASE.replace("FwMark=7", "FwMark=8").replace(":5", ":6"),
@@ -317,6 +319,21 @@ def test_a_file_leads_to_the_state_that_wg_leads_to(host: Host, command: str, wa
             (sections[0], sorted(re.sub(r"AllowedIPs = (.*)", _sorted, s) for s in sections))
         )
     assert ends[0] == ends[1]
+    socket_path(host.name).unlink()
+
+
+def test_syncconf_takes_away_what_the_file_does_not_give(host: Host) -> None:
+    ok(host.wgpy(host.name))
+    base, target = host.directory / "base", host.directory / "target"
+    base.write_text(BASE)
+    target.write_text(f"[Interface]\nPrivateKey={KEY}\n[Peer]\nPublicKey={PEER}\n")
+    ok(host.wgpy("setconf", host.name, str(base)))
+    ok(host.wgpy("syncconf", host.name, str(target)))
+    text = host.wgpy("showconf", host.name).stdout
+    assert text == (
+        f"[Interface]\nListenPort = 51999\nPrivateKey = {KEY}\n\n"
+        f"[Peer]\nPublicKey = {PEER}\nEndpoint = 192.0.2.7:5\n"
+    )
     socket_path(host.name).unlink()
 
 
