@@ -13,6 +13,7 @@ _SIGNS = {
     "pass": "pass",
     "fail": "**FAIL**",
     "error": "**ERROR**",
+    "known": "fault of theirs",
     "unavailable": "not had",
     "n/a": "n/a",
 }
@@ -55,7 +56,7 @@ def _cell(result: Result | None) -> str:
     if result is None:
         return "not run"
     sign = _SIGNS[result.outcome]
-    return f"{sign} {result.seconds:.1f} s" if result.outcome in ("pass", "fail") else sign
+    return f"{sign} {result.seconds:.1f} s" if result.outcome in ("pass", "known", "fail") else sign
 
 
 def _one_line(text: str) -> str:

@@ -1,6 +1,13 @@
-"""All scenarios, in the order of the matrix."""
+"""All scenarios; importing a module registers those that it holds, in the matrix's order."""
 
-from interop.scenarios import basic, rekey, roaming, load, bulk, stack  # noqa: F401, I001
+from importlib import import_module
+
 from interop.scenarios.registry import SCENARIOS, DoesNotApply, Scenario
+
+for _topic in (
+    *("basic", "rekey", "roaming", "silence", "loss"),
+    *("load", "routing", "bulk", "large", "stack"),
+):
+    import_module(f"interop.scenarios.{_topic}")
 
 __all__ = ["SCENARIOS", "DoesNotApply", "Scenario"]

@@ -1,0 +1,79 @@
+"""A middlebox between two ends: it forwards datagrams, and may drop, hold, repeat or re-source them.
+
+    left ── eth0 10.80.0.1 ──┐
+                             ├── bridge ── relay 10.80.0.9:51820, for right: 10.80.0.9:PORT
+    right ─ eth0 10.80.0.2 ──┘
+
+Both ends only ever see the relay, as behind a NAT.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import threading
+from collections.abc import Callable, Iterable
+from typing import Self
+
+from interop.netns import Namespace
+from interop.tunnel import PORT, End
+
+Policy = Callable[[bool, bytes], Iterable[bytes]]
+"""From (does it go to right?, datagram) to what is forwarded in its place."""
+
+ADDRESS = "10.80.0.9"
+
+
+def forward(to_right: bool, datagram: bytes) -> Iterable[bytes]:
+    """The policy that changes nothing."""
+    return (datagram,)
+
+
+class Relay:
+    """Forwards while the block runs; `policy` may be replaced at any time."""
+
+    def __init__(self, namespace: Namespace, right: End, policy: Policy = forward) -> None:
+        self.policy = policy
+        self._namespace = namespace
+        self._right = (right.outer(), PORT)
+        self._left: tuple[str, int] | None = None
+        self._outside = namespace.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._outside.bind((ADDRESS, PORT))
+        self._inside = self._connected()
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def _connected(self) -> socket.socket:
+        made = self._namespace.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        made.connect(self._right)
+        return made
+
+    def rebind(self) -> None:
+        """From now on right sees another port, as after a NAT forgot its mapping."""
+        old, self._inside = self._inside, self._connected()
+        old.close()
+
+    def _run(self) -> None:
+        while not self._ending.is_set():
+            inside = self._inside
+            try:
+                ready, _, _ = select.select([self._outside, inside], [], [], 0.05)
+                if self._outside in ready:
+                    datagram, self._left = self._outside.recvfrom(65535)
+                    for out in self.policy(True, datagram):
+                        self._inside.send(out)
+                if inside in ready and self._left is not None:
+                    for out in self.policy(False, inside.recv(65535)):
+                        self._outside.sendto(out, self._left)
+            except (OSError, ValueError):
+                continue  # rebound meanwhile, or the end is not listening now
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._ending.set()
+        self._thread.join()
+        self._outside.close()
+        self._inside.close()

@@ -1,0 +1,175 @@
+"""Cryptokey routing: who may say what, and where packets go."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+
+from interop.counterparts.base import Implementation
+from interop.keys import new_key_pair
+from interop.netns import Lab, add_address
+from interop.scenarios.registry import scenario
+from interop.shell import expect
+from interop.tunnel import End, ends, tunnel, wait_for_handshake
+from interop.wire import DATA, INITIATION, RESPONSE, Capture, capture
+
+_ECT0 = 2
+
+
+@scenario()
+def foreign_source(lab: Lab, left: Implementation, right: Implementation) -> None:
+    """Left sends from an inner address that right does not grant it: right delivers nothing.
+
+    left 10.90.0.1, 10.90.0.66 ── session ── right (allowed: 10.90.0.1 only)
+    """
+    a, b = tunnel(lab, left, right)
+    a.ping(b)
+    add_address(a.namespace, a.interface, "10.90.0.66/24")
+    inner = Capture(b.namespace, b.interface)
+    answered = _answers(a, f"ping -n -c 3 -i 0.2 -W 1 -I 10.90.0.66 {b.inner()}")
+    inner.close()
+    expect(not answered, "right answered an address that is not left's")
+    expect(not inner.frames, "right delivered a packet whose source is not left's")
+    a.ping(b)
+
+
+@scenario()
+def unknown_peer(lab: Lab, left: Implementation, right: Implementation) -> None:
+    """Right does not know left: it stays silent on the wire.
+
+    left ──── initiation ────> right (no such peer)
+    """
+    a, b = ends(lab, left, right)
+    a.add_peer(b, 4)
+    with capture(b.namespace, lab.directory) as wire:
+        expect(not a.reaches(b, within=2), "an echo from right, which does not know left")
+        expect(wire.messages(INITIATION), "left did not initiate")
+        answers = [m for m in wire.messages() if m.source == b.outer()]
+        expect(not answers, f"right answered a stranger: types {[m.kind for m in answers]}")
+
+
+@scenario()
+def private_key_changes(lab: Lab, left: Implementation, right: Implementation) -> None:
+    """Left takes another private key: the old session ends; once right knows it, a new begins.
+
+    left (key 1) ── session ── right
+    left (key 2) ── x ──────── right (knows key 1)
+    left (key 2) ── session ── right (knows key 2)
+    """
+    a, b = tunnel(lab, left, right)
+    a.ping(b)
+    wait_for_handshake(a, b)
+    old, a.keys = a.keys, new_key_pair()
+    a.configure("private-key /dev/stdin", stdin=a.keys.private)
+    expect(not a.reaches(b, within=2), "the session outlived its private key")
+    b.configure(f"peer {old.public} remove")
+    b.add_peer(a)
+    a.ping(b, within=12)
+    b.ping(a)
+
+
+@scenario()
+def allowed_ips_move(lab: Lab, left: Implementation, right: Implementation) -> None:
+    """A prefix moves to another peer and back under traffic: packets follow, then return.
+
+    left ══ right                10.90.0.2/32 at right
+    left ── (a peer that is not there)          moved: nothing reaches right
+    left ══ right                moved back: right answers again
+    """
+    a, b = tunnel(lab, left, right)
+    a.ping(b)
+    other = new_key_pair().public
+    for _ in range(3):
+        a.configure(f"peer {other} allowed-ips {b.inner()}/32")
+        expect(not a.reaches(b, within=1), "a prefix has two owners")
+        expect(a.show("allowed-ips", b) == f"{b.inner(6)}/128", "right kept what it lost")
+        a.ping(b, 6)
+        a.configure(f"peer {b.keys.public} allowed-ips {b.inner()}/32,{b.inner(6)}/128")
+        a.ping(b)
+
+
+@scenario()
+def simultaneous_initiation(lab: Lab, left: Implementation, right: Implementation) -> None:
+    """Both ends begin at the same moment, five times: echoes pass both ways each time.
+
+    left ──── initiation ────>  <──── initiation ──── right
+    """
+    a, b = tunnel(lab, left, right)
+    b.add_peer(a, 4)
+    for _ in range(5):
+        for end, peer in ((a, b), (b, a)):
+            end.configure(f"peer {peer.keys.public} remove")
+            end.add_peer(peer, 4)
+        go = threading.Barrier(2)
+        failures: list[str] = []
+
+        def begin(end: End, peer: End, go: threading.Barrier, failures: list[str]) -> None:
+            go.wait()
+            if not end.reaches(peer, within=8):
+                failures.append(end.implementation.name)
+
+        threads = [
+            threading.Thread(target=begin, args=(*p, go, failures)) for p in ((a, b), (b, a))
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        expect(not failures, f"no answer to {failures} after a crossing of initiations")
+        a.ping(b)
+        b.ping(a)
+        time.sleep(0.2)
+
+
+@scenario()
+def replayed_messages(lab: Lab, left: Implementation, right: Implementation) -> None:
+    """All that left ever sent is sent once more: no answer, nothing delivered, nothing counted.
+
+    left ── initiation, data … ──> right
+    (the same once more, from left's own address and port)
+    """
+    a, b = tunnel(lab, left, right)
+    with capture(b.namespace, lab.directory) as wire:
+        for _ in range(5):
+            a.ping(b)
+    sent = [m for m in wire.messages() if m.source == a.outer()]
+    time.sleep(0.5)
+    received = b.show("transfer", a).split()[0]
+    inner = Capture(b.namespace, b.interface)
+    with (
+        capture(b.namespace, lab.directory) as wire,
+        a.namespace.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP) as raw,
+    ):
+        for message in sent:
+            header = b"".join(
+                value.to_bytes(2, "big")
+                for value in (message.source_port, 51820, 8 + len(message.payload), 0)
+            )
+            raw.sendto(header + message.payload, (b.outer(), 0))
+        time.sleep(1)
+    inner.close()
+    expect(not inner.frames, "a replayed packet was delivered")
+    expect(not wire.messages(RESPONSE), "a replayed initiation was answered")
+    expect(b.show("transfer", a).split()[0] == received, "replayed packets were counted as data")
+    a.ping(b)
+
+
+@scenario()
+def ecn(lab: Lab, left: Implementation, right: Implementation) -> None:
+    """What left's packets say about congestion is on the outside too; their DSCP is not.
+
+    left ══ ECT(0), DSCP 46 inside ══ right
+         ── ECT(0), DSCP 0 outside ──
+    """
+    a, b = tunnel(lab, left, right)
+    a.ping(b)
+    with capture(b.namespace, lab.directory) as wire:
+        a.ping(b, more=f"-Q {46 << 2 | _ECT0}")
+    outside = {message.traffic_class for message in wire.messages(DATA, a.outer())}
+    expect(outside == {_ECT0}, f"outer traffic class {outside}, inside were ECT(0) and DSCP 46")
+
+
+def _answers(end: End, words: str) -> bool:
+    """Whether a command inside succeeds."""
+    return end.namespace.run("sh", "-c", f"{words} >/dev/null && echo yes || true") == "yes\n"
