@@ -52,7 +52,7 @@ def _run(arguments: list[str]) -> int:
     first, *rest = arguments
     if first in ("-h", "--help", "help"):
         return _help(rest)
-    if first in ("-V", "--version", "version"):
+    if first in ("-V", "--version"):
         return _version()
     if first in COMMANDS:
         return _command(first, COMMANDS[first], rest)

@@ -295,8 +295,10 @@ BASE = (
         BASE,
         f"[Interface]\nPrivateKey={KEY}\nListenPort=51999\n",
         # With key and keepalive: the syncconf of Debian 12, unlike later ones, would leave them.
-        f"[Interface]\nPrivateKey={KEY}\nListenPort=51999\n"
-        f"[Peer]\nPublicKey={PEER}\nPresharedKey={THIRD}\nPersistentKeepalive=0\n",
+        (
+            f"[Interface]\nPrivateKey={KEY}\nListenPort=51999\n"
+            f"[Peer]\nPublicKey={PEER}\nPresharedKey={THIRD}\nPersistentKeepalive=0\n"
+        ),
         f"{BASE}[Peer]\nPublicKey={THIRD}\nAllowedIPs=10.2.0.0/16,10.4.0.0/16\n",
         BASE.replace("10.1.0.0/16", "10.3.0.0/16").replace("=25", "=off"),
         BASE.replace("FwMark=7", "FwMark=8").replace(":5", ":6"),
