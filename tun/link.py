@@ -129,7 +129,7 @@ class LinkMonitor:
         self._set(netlink.attribute(_IFLA_MTU, _UINT.pack(mtu)))
 
     def set_no_link_local(self) -> None:
-        """No IPv6 address but those that are given to it, as the kernel's tunnels have it. OSError."""
+        """No IPv6 address but those given to it, as the kernel's tunnels have it. OSError."""
         mode = netlink.attribute(_IFLA_INET6_ADDR_GEN_MODE, bytes((_ADDR_GEN_MODE_NONE,)))
         inet6 = netlink.attribute(socket.AF_INET6, mode)
         self._set(netlink.attribute(_IFLA_AF_SPEC, inet6))

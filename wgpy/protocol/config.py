@@ -35,7 +35,7 @@ ZERO_KEY = Secret(32)
 
 
 class Endpoint(NamedTuple):
-    """Where a peer is reached: numeric host, UDP port, and for link-local IPv6 the scope's index."""
+    """Where a peer is: numeric host, UDP port, and for link-local IPv6 the scope's index."""
 
     host: str
     port: int

@@ -1,4 +1,4 @@
-"""From the network to the host: classify, authenticate, replay window, cryptokey routing by source."""
+"""From the network to the host: authenticate, replay window, cryptokey routing by source."""
 
 from struct import Struct
 

@@ -7,7 +7,7 @@ from wgpy.protocol.config import Endpoint
 
 
 class Source(NamedTuple):
-    """A sticky source: the local address a peer's packet was sent to, and the interface it came in by."""
+    """The local address that a peer's packet was sent to, and the interface it came in by."""
 
     address: str
     interface: int

@@ -72,7 +72,7 @@ def open_batch(keypair: Keypair, batch: DatagramBatch, nonces: Nonces) -> list[i
         # One bad row costs only itself: the loop goes on behind it.
         k = 0
         try:
-            for k, (nonce, closed, opened) in rows:
+            for k, (nonce, closed, opened) in rows:  # noqa: B007
                 open_into(nonce, closed, None, opened)
             return bad
         except InvalidTag:

@@ -1,0 +1,45 @@
+# Each target is one command on a fresh machine: it makes .venv and installs what is missing.
+
+PYTHON := .venv/bin/python
+TOOLS := wireguard-tools iproute2 iperf3 iputils-ping nftables tcpdump ethtool procps
+
+.PHONY: help demo test check interop bench dev tools root clean
+
+help:
+	@echo "make demo     an encrypted tunnel between two network namespaces, shown at work (root)"
+	@echo "make test     all tests (root)"
+	@echo "make check    lint, types, layering and unit tests (no root)"
+	@echo "make interop  against other implementations of WireGuard, into interop/matrix.md (root)"
+	@echo "make bench    side by side with wireguard-go (root)"
+
+demo: root
+	@sh scripts/venv.sh
+	@$(PYTHON) -m wgpy demo
+
+check: dev
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports
+	@$(PYTHON) -m pytest -q -n auto -m "not system"
+
+test: root dev tools
+	@$(PYTHON) -m pytest -q -n auto --dist loadgroup
+
+interop: root dev tools
+	@$(PYTHON) -m interop matrix
+
+bench: root dev tools
+	@$(PYTHON) -m interop.bench
+
+dev:
+	@sh scripts/venv.sh dev
+
+tools:
+	@sh scripts/apt.sh $(TOOLS)
+
+root:
+	@sh scripts/root.sh
+
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
