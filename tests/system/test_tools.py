@@ -341,3 +341,40 @@ def test_syncconf_takes_away_what_the_file_does_not_give(host: Host) -> None:
 
 def _sorted(match: re.Match[str]) -> str:
     return "AllowedIPs = " + ", ".join(sorted(match[1].split(", ")))
+
+
+def test_a_full_tunnel_carries_a_ping_and_its_own_packets_go_around_it(
+    host: Host, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    far = Host(f"tlf{os.getpid()}", tmp_path_factory.mktemp("far"))
+    try:
+        for command in (
+            f"-n {host.name} link set far netns {far.name} name near",
+            f"-n {far.name} addr add 192.0.2.254/24 dev near",
+            f"-n {far.name} link set near up",
+            f"-n {far.name} addr flush dev uplink",
+        ):
+            subprocess.run(["ip", *command.split()], check=True)
+        keys = [far.wgpy("genkey").stdout.strip() for _ in range(2)]
+        public = [
+            subprocess.run(["wg", "pubkey"], input=key, capture_output=True, text=True, check=True)
+            for key in keys
+        ]
+        here, there = (done.stdout.strip() for done in public)
+        host.config.write_text(
+            f"[Interface]\nPrivateKey={keys[0]}\nAddress=10.66.0.1\n"
+            f"[Peer]\nPublicKey={there}\nEndpoint=192.0.2.254:51900\nAllowedIPs=0.0.0.0/0\n"
+        )
+        far.config.write_text(
+            f"[Interface]\nPrivateKey={keys[1]}\nListenPort=51900\nAddress=10.77.0.1\n"
+            f"[Peer]\nPublicKey={here}\nAllowedIPs=10.66.0.1\n"
+        )
+        ok(far.wgpy("up", str(far.config)))
+        ok(host.wgpy("up", str(host.config)))
+        ok(host.run("ping", "-c", "3", "-i", "0.2", "-W", "5", "10.77.0.1"))
+        received = host.wgpy("show", host.name, "transfer").stdout.split()[1]
+        assert int(received) > 3 * 84
+        ok(host.wgpy("down", str(host.config)))
+        ok(far.wgpy("down", str(far.config)))
+    finally:
+        far.close()
