@@ -41,6 +41,9 @@ class Host:
         for command in (
             "link set lo up",
             "link add uplink type veth peer name far",
+            # Link-local addresses would come in their own time.
+            "link set uplink addrgenmode none",
+            "link set far addrgenmode none",
             "link set uplink mtu 1400 up",
             "link set far up",
             "addr add 192.0.2.1/24 dev uplink",
