@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from errno import EACCES, ECONNREFUSED, EEXIST, EINVAL, EIO, ENODEV, ENOENT, EPERM, ETIMEDOUT
 from pathlib import Path
 
-import wgpy
 from wgpy.dataplane.base import DataPlaneError, check_name
 from wgpy.protocol.config import InterfaceChange, InterfaceStats
 from wgpy.uapi import client
@@ -88,7 +87,7 @@ def _exists(name: str) -> bool:
 def _start_daemon(name: str) -> None:
     environment = {k: v for k, v in os.environ.items() if k not in _DAEMON_VARIABLES}
     # The very code that runs here, and nothing from the working directory.
-    code = os.fspath(Path(wgpy.__file__).parent.parent)
+    code = os.fspath(Path(__file__).parents[2])
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [code, os.environ.get("PYTHONPATH")]))
     # A file: the daemon may keep its standard error, and a pipe would never end.
     with tempfile.TemporaryFile() as errors:
