@@ -119,9 +119,13 @@ def _unpack(packages: list[str], suite: str, target: Path) -> None:
     shutil.rmtree(target, ignore_errors=True)
     parts = target / "parts"
     parts.mkdir(parents=True)
-    for package in packages:
-        fetch = ["apt-get", *options, "download", f"{package}/{suite}"]
-        run("env", "-C", str(parts), *fetch, timeout=600)
+    fetch = ["env", "-C", str(parts), "apt-get", *options, "download"]
+    wanted = [f"{package}/{suite}" for package in packages]
+    try:
+        run(*fetch, *wanted, timeout=900)
+    except CommandFailed:  # lists of some days ago name files that the mirror has replaced
+        run("apt-get", *options, "update", timeout=300)
+        run(*fetch, *wanted, timeout=900)
     archives = sorted(parts.glob("*.deb"))
     for archive in archives:
         run("dpkg", "-x", str(archive), str(target), timeout=300)

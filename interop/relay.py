@@ -1,4 +1,4 @@
-"""A middlebox between two ends: it forwards datagrams, and may drop, hold, repeat or re-source them.
+"""A middlebox between two ends: forwards datagrams, and may drop, hold, repeat or re-source them.
 
     left ── eth0 10.80.0.1 ──┐
                              ├── bridge ── relay 10.80.0.9:51820, for right: 10.80.0.9:PORT

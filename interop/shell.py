@@ -24,7 +24,7 @@ def run(*argv: str, stdin: str | None = None, timeout: float = 60) -> str:
     :raises CommandFailed: it could not be started, failed or took longer than `timeout` s.
     """
     try:
-        done = subprocess.run(  # noqa: PLW1510 - the status is looked at below
+        done = subprocess.run(
             argv, input=stdin or "", capture_output=True, text=True, timeout=timeout
         )
     except OSError as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -18,7 +19,6 @@ from pathlib import Path
 from interop import cache
 from interop.counterparts.base import Unavailable
 from interop.counterparts.kernel import Kernel
-from interop.netns import stop
 from interop.results import Result
 
 _OPTIONS = "--disable-kvm --disable-microvm --force-9p --cpus 2 --memory 1G --user root --verbose"
@@ -67,7 +67,7 @@ def play_in_guest(
                     left.remove(result.scenario)
                 yield result
         finally:
-            stop(guest)
+            _power_off(guest)
     why = _last_words(directory)
     for name in left:
         yield Result(name, kernel.name, release, "error", 0, f"the guest ended early: {why}")
@@ -105,6 +105,13 @@ def _follow(results: Path, guest: subprocess.Popen[bytes], patience: float) -> I
         if ended or time.monotonic() - heard > patience:
             return
         time.sleep(0.2)
+
+
+def _power_off(guest: subprocess.Popen[bytes]) -> None:
+    """End virtme-ng and the QEMU below it, which are a process group of their own."""
+    if guest.poll() is None:
+        os.killpg(guest.pid, signal.SIGKILL)
+    guest.wait()
 
 
 def _last_words(directory: Path) -> str:
