@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from pyroute2.netlink.generic.wireguard import wgmsg  # type: ignore[import-untyped]
+from pyroute2.netlink.generic.wireguard import wgmsg
 
 from tests.uapi.fake import changes, many_peers
 from wgpy.dataplane.kernelwire import decode_dump, encode_change

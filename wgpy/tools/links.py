@@ -10,8 +10,8 @@ from ipaddress import ip_interface, ip_network
 from types import TracebackType
 from typing import Any, Self
 
-from pyroute2 import IPRoute  # type: ignore[import-untyped]
-from pyroute2.netlink.exceptions import NetlinkError  # type: ignore[import-untyped]
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
 
 from wgpy.protocol.config import Network
 from wgpy.tools.errors import ToolError
