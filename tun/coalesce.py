@@ -1,18 +1,25 @@
-"""Packets become super-packets for the host: neighbours that continue each other are joined.
+"""Packets for the host become super-packets: neighbours that continue each other are joined.
 
-Two neighbours are joined when all header fields agree but those that must differ (length, id,
-sequence number, checksums), the second one's bytes follow the first one's, both checksums are
-right, and no flag but ACK is set (PSH may be on the last). That is what the kernel's own GRO
-asks for. What cannot be joined goes alone and unchanged; the order is never changed.
+    coalesce      runs of packets whose headers agree, sorted by flow if flows alternate
+    _breaks       within such a run: who continues whom, and whose checksums are right
+    _join         one header, and the payloads copied together
+
+The rules are those of the kernel's GRO (tcp_gro_receive, inet_gro_receive): all header fields
+agree but those that must differ (length, IPv4 id, sequence number, checksums); no flag but ACK,
+and PSH on the last one; no fragments, no IPv4 options, no IPv6 extension headers; all of one size
+but the last. The host does not look at the checksums of super-packets, so a packet with a wrong
+one is not joined. Whatever is not joined is written alone and unchanged.
 """
 
-from typing import NamedTuple, TypeAlias
+from functools import lru_cache
+from struct import Struct
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tun import virtio
-from tun.checksum import checksum, fold, pseudo_header_sum, row_sums, swapped
+from tun.checksum import checksum, pseudo_header_sum, row_sums, swapped
 from tun.linux import Offloads
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
@@ -22,6 +29,9 @@ _ACK, _PSH = 0x10, 0x08
 # Fewer packets than this cost more to look at than to write one by one.
 _WORTH_IT = 4
 _LARGEST = 65535
+_U16, _U32 = Struct(">H"), Struct(">I")
+_ONLY_ACK = bytes([_ACK])
+_BE16, _BE32, _LE16, _LE32 = (np.dtype(name) for name in (">u2", ">u4", "<u2", "<u4"))
 
 
 class Group(NamedTuple):
@@ -32,33 +42,44 @@ class Group(NamedTuple):
 
 
 class _Kind(NamedTuple):
-    """What packets of one batch have in common, if they are to be joined."""
+    """Where things are in packets that may be joined."""
 
-    v4: bool
+    version: int
     protocol: int
-    # Where the transport header starts, and the payload.
-    l4: int
-    header_len: int
+    l4: int  # start of the transport header
+    data: int  # start of the payload
 
 
 def coalesce(
     rows: NDArray[np.uint8], lengths: NDArray[np.int64], offloads: Offloads
 ) -> list[Group]:
-    """Join what can be joined of n packets, row by row (n, stride); `lengths` (n,) in bytes.
+    """Join what can be joined of n packets: `rows` (n, stride), `lengths` (n,) in bytes.
 
-    The headers of joined packets are overwritten.
+    Packets of one flow keep their order. The groups point into `rows`, where bytes behind a
+    packet may be overwritten.
     """
-    kind = _kind(rows[0], int(lengths[0]), offloads) if len(rows) >= _WORTH_IT else None
     sizes: list[int] = lengths.tolist()
-    if kind is None:
+    if len(sizes) < _WORTH_IT:
         return [_alone(rows, k, size) for k, size in enumerate(sizes)]
+    kind = _kind(rows[0], sizes[0], offloads)
+    if kind is not None and _is_one_run(rows, sizes, kind):
+        return [_join(rows, sizes, kind)]
     groups: list[Group] = []
-    start = 0
-    for end in [*_breaks(rows, lengths, sizes, kind), len(rows)]:
-        if end - start == 1:
-            groups.append(_alone(rows, start, sizes[start]))
+    start, is_sorted = 0, False
+    while start < len(sizes):
+        kind = _kind(rows[start], sizes[start], offloads)
+        end = start + (1 if kind is None else _count_alike(rows[start:], kind))
+        if end < len(sizes) and not is_sorted:
+            is_sorted = True
+            order = _order_by_flow(rows)
+            if order is not None:
+                rows, lengths = rows[order], lengths[order]
+                sizes = lengths.tolist()
+                continue
+        if kind is None or end - start < _WORTH_IT:
+            groups += [_alone(rows, k, sizes[k]) for k in range(start, end)]
         else:
-            groups.append(_join(rows[start:end], sizes[start:end], kind))
+            groups += _join_run(rows[start:end], lengths[start:end], sizes[start:end], kind)
         start = end
     return groups
 
@@ -68,154 +89,220 @@ def _alone(rows: NDArray[np.uint8], k: int, size: int) -> Group:
 
 
 def _kind(row: NDArray[np.uint8], size: int, offloads: Offloads) -> _Kind | None:
-    """Of the first packet; None if it is none that is ever joined."""
-    if size < 48:
+    """None for a packet that is never joined."""
+    head = row[: min(size, 60)].tobytes()
+    if len(head) < 28:
         return None
-    first = int(row[0])
-    if first == 0x45:
-        v4, protocol, l4 = True, int(row[9]), 20
-    elif first >> 4 == 6:
-        v4, protocol, l4 = False, int(row[6]), 40
+    if head[0] == 0x45:
+        if head[6] & 0x3F or head[7]:
+            return None
+        version, protocol, l4 = 4, head[9], 20
+    elif head[0] >> 4 == 6:
+        version, protocol, l4 = 6, head[6], 40
     else:
-        # IPv4 with options.
         return None
-    if protocol == _TCP:
-        header_len = l4 + (int(row[l4 + 12]) >> 4) * 4 if size >= l4 + 20 else 0
-        if l4 + 20 <= header_len < size and (offloads.tso4 if v4 else offloads.tso6):
-            return _Kind(v4, protocol, l4, header_len)
-    elif protocol == _UDP and offloads.uso and l4 + 8 < size:
-        return _Kind(v4, protocol, l4, l4 + 8)
+    if protocol == _TCP and (offloads.tso4 if version == 4 else offloads.tso6):
+        data = l4 + (head[l4 + 12] >> 4) * 4 if len(head) >= l4 + 20 else 0
+        return _Kind(version, protocol, l4, data) if l4 + 20 <= data < size else None
+    if protocol == _UDP and offloads.uso:
+        return _Kind(version, protocol, l4, l4 + 8) if l4 + 8 < size else None
     return None
 
 
-def _breaks(
+def _count_alike(rows: NDArray[np.uint8], kind: _Kind) -> int:
+    """How many rows from the first on have its headers, in all that must not differ."""
+    unlike: NDArray[np.bool_] = np.logical_or.reduce(_unlike_first(rows, kind), 1)
+    first = int(unlike.argmax())
+    return first if unlike[first] else len(rows)
+
+
+def _unlike_first(rows: NDArray[np.uint8], kind: _Kind) -> NDArray[np.uint32]:
+    """(n, data / 4): zero where a header agrees with that of the first row as it must."""
+    heads = rows[:, : kind.data].view(_LE32)
+    unlike: NDArray[np.uint32] = heads ^ heads[0]
+    unlike &= _same_words(kind)
+    return unlike
+
+
+@lru_cache(64)
+def _same_words(kind: _Kind) -> NDArray[np.uint32]:
+    """Mask of the header bytes that must be the same, (data / 4,)."""
+    same = np.full(kind.data, 0xFF, np.uint8)
+    # Length, id and checksum; length.
+    same[[2, 3, 4, 5, 10, 11] if kind.version == 4 else [4, 5]] = 0
+    # Sequence number, flags, checksum; length and checksum.
+    same[
+        kind.l4 + np.array([4, 5, 6, 7, 13, 16, 17] if kind.protocol == _TCP else [4, 5, 6, 7])
+    ] = 0
+    return same.view(_LE32)
+
+
+def _order_by_flow(rows: NDArray[np.uint8]) -> NDArray[np.intp] | None:
+    """An order with the packets of each flow together. None if they are, or nobody can tell."""
+    first, width = int(rows[0, 0]), rows.shape[1]
+    v4 = first == 0x45
+    addresses, l4, protocol = (12, 20, 9) if v4 else (8, 40, 6)
+    if width < l4 + 4 or not (v4 or first >> 4 == 6):
+        return None
+    versions = rows[:, 0] if v4 else rows[:, 0] >> 4
+    if (versions != versions[0]).any() or (v4 and (rows[:, 6:8].view(_BE16) & 0x3FFF).any()):
+        return None
+    protocols = rows[:, protocol]
+    if ((protocols != _TCP) & (protocols != _UDP)).any():
+        return None
+    words = rows[:, addresses : l4 + 4].view(_LE32).astype(np.uint64)
+    # Two flows with one hash only stay as they are.
+    hashes = (words * _MULTIPLIERS[: words.shape[1]]).sum(1) ^ protocols
+    order = hashes.argsort(kind="stable")
+    return None if (order[1:] > order[:-1]).all() else order
+
+
+_MULTIPLIERS = np.arange(1, 10, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) | np.uint64(1)
+
+
+def _is_one_run(rows: NDArray[np.uint8], sizes: list[int], kind: _Kind) -> bool:
+    """The usual case, as cheap as can be: all rows are segments of one super-packet."""
+    version, protocol, l4, data = kind
+    count, size, last = len(sizes), sizes[0], sizes[-1]
+    payload = size - data
+    if sizes.count(size) < count - (last != size) or not data < last <= size:
+        return False
+    if size + (count - 1) * payload > _LARGEST:
+        return False
+    less, field = (0, 2) if version == 4 else (l4, 4)
+    if not _has(rows, field, _U16.pack(size - less) * (count - 1) + _U16.pack(last - less)):
+        return False
+    if protocol == _TCP:
+        flags = rows[:, l4 + 13].tobytes()
+        if flags[:-1].strip(_ONLY_ACK) or flags[-1] & ~_PSH != _ACK:
+            return False
+        (first,) = _U32.unpack(rows[0, l4 + 4 : l4 + 8].data)
+        if not _has(rows, l4 + 4, (_multiples(count, payload) + first).astype(_BE32).tobytes()):
+            return False
+    elif not _has(rows, l4 + 4, _U16.pack(size - l4) * (count - 1) + _U16.pack(last - l4)):
+        return False
+    if np.count_nonzero(_unlike_first(rows, kind)):
+        return False
+    rows[-1, last:size] = 0
+    if np.count_nonzero(_remainders(rows, size, kind)):
+        return False
+    return protocol == _TCP or bool(_column(rows, l4 + 6, _LE16).all())
+
+
+def _has(rows: NDArray[np.uint8], offset: int, expected: bytes) -> bool:
+    return rows[:, offset : offset + len(expected) // len(rows)].tobytes() == expected
+
+
+@lru_cache(64)
+def _multiples(count: int, payload: int) -> NDArray[np.int64]:
+    return np.arange(count) * payload
+
+
+def _join_run(
+    rows: NDArray[np.uint8], lengths: NDArray[np.int64], sizes: list[int], kind: _Kind
+) -> list[Group]:
+    """Groups of packets whose headers agree."""
+    groups = []
+    start = 0
+    for end in _ends(rows, lengths, sizes, kind):
+        if end - start == 1:
+            groups.append(_alone(rows, start, sizes[start]))
+        else:
+            groups.append(_join(rows[start:end], sizes[start:end], kind))
+        start = end
+    return groups
+
+
+def _ends(
     rows: NDArray[np.uint8], lengths: NDArray[np.int64], sizes: list[int], kind: _Kind
 ) -> list[int]:
-    """The rows (not 0) that do not continue the row before them."""
-    v4, protocol, l4, header_len = kind
-    headers = rows[:, :header_len]
-    follows = (headers[1:] == headers[:-1]) | _may_differ(kind)
-    joined = follows.all(1) & (lengths[1:] > header_len) & (lengths[1:] <= lengths[:-1])
-    usable = _right_checksums(rows, lengths, kind)
-    # Only packets with the headers that the first one has were looked at as far as needed.
-    usable &= (headers[:, 0] == headers[0, 0]) & (headers[:, 9 if v4 else 6] == protocol)
-    if v4:
-        # A fragment has no transport header of its own.
-        usable &= (headers[:, 6] & 0x3F == 0) & (headers[:, 7] == 0)
-        usable &= _words(headers, 2, ">u2") == lengths
-    else:
-        usable &= _words(headers, 4, ">u2") + 40 == lengths
-    if protocol == _TCP:
-        usable &= headers[:, l4 + 12] == headers[0, l4 + 12]
-        flags = headers[:, l4 + 13]
-        sequence = _words(headers, l4 + 4, ">u4").astype(np.int64)
-        payload = lengths - header_len
-        joined &= (sequence[:-1] + payload[:-1]) & 0xFFFFFFFF == sequence[1:]
-        joined &= (flags[:-1] == _ACK) & (flags[1:] & ~np.uint8(_PSH) == _ACK)
-    else:
-        usable &= _words(headers, l4 + 4, ">u2") + l4 == lengths
-    joined &= usable[1:] & usable[:-1]
-    breaks: list[int] = (np.flatnonzero(~joined) + 1).tolist()
-    return _bounded(breaks, sizes, header_len)
-
-
-def _bounded(breaks: list[int], sizes: list[int], header_len: int) -> list[int]:
-    """More breaks: behind a shorter packet, and where the whole would be too long."""
-    result: list[int] = []
-    start = 0
-    for end in [*breaks, len(sizes)]:
-        while True:
-            size = sizes[start]
-            most = start + max(1, (_LARGEST - header_len) // max(1, size - header_len))
-            stop = min(end, most)
-            if sizes[stop - 1] != size:
-                # The sizes fall: the first one that is smaller is the last of its group.
-                stop = next(k for k in range(start, stop) if sizes[k] != size) + 1
-            if stop == end:
-                break
-            result.append(stop)
-            start = stop
-        if end < len(sizes):
-            result.append(end)
-        start = end
-    return result
-
-
-def _may_differ(kind: _Kind) -> NDArray[np.bool_]:
-    """Which header bytes are not compared, (header_len,)."""
-    mask = np.zeros(kind.header_len, bool)
-    l4 = kind.l4
-    if kind.v4:
-        # Total length, id, header checksum.
-        mask[[2, 3, 4, 5, 10, 11]] = True
-    else:
-        mask[[4, 5]] = True
+    """Where groups end: the row behind each."""
+    l4, data, size = kind.l4, kind.data, sizes[0]
+    wrong = _wrong(rows, lengths, sizes, kind)
+    breaks = wrong[1:] | wrong[:-1]
     if kind.protocol == _TCP:
-        # Sequence number, flags, checksum.
-        mask[[l4 + 4, l4 + 5, l4 + 6, l4 + 7, l4 + 13, l4 + 16, l4 + 17]] = True
-    else:
-        mask[l4 + 4 : l4 + 8] = True
-    return mask
+        flags = rows[:, l4 + 13]
+        breaks |= (flags[1:] & ~np.uint8(_PSH)) != _ACK
+        sequence = _column(rows, l4 + 4, _BE32)
+        breaks |= (sequence[1:] - sequence[:-1]) != lengths[:-1] - data
+        breaks |= flags[:-1] != _ACK
+    ends, total = [], size
+    for k, is_break in enumerate(breaks.tolist(), 1):
+        total += sizes[k] - data
+        if is_break or sizes[k] > size or sizes[k - 1] < size or total > _LARGEST:
+            ends.append(k)
+            size = total = sizes[k]
+    return [*ends, len(sizes)]
 
 
-def _words(rows: NDArray[np.uint8], offset: int, dtype: str) -> NDArray[np.int64]:
-    width = int(dtype[-1])
-    return rows[:, offset : offset + width].view(dtype)[:, 0].astype(np.int64)
-
-
-def _right_checksums(
-    rows: NDArray[np.uint8], lengths: NDArray[np.int64], kind: _Kind
+def _wrong(
+    rows: NDArray[np.uint8], lengths: NDArray[np.int64], sizes: list[int], kind: _Kind
 ) -> NDArray[np.bool_]:
-    """Which rows have the right header (v4) and transport checksums."""
-    size = int(lengths[0])
-    right = _right(rows, size, kind)
-    for k in np.flatnonzero(lengths != size).tolist():
-        right[k] = (
-            lengths[k] > kind.header_len and _right(rows[k : k + 1], int(lengths[k]), kind)[0]
-        )
-    return right
-
-
-def _right(rows: NDArray[np.uint8], size: int, kind: _Kind) -> NDArray[np.bool_]:
-    v4, protocol, l4, _ = kind
-    # The addresses lie before the transport header, as the pseudo-header wants them.
-    sums = row_sums(rows[:, (12 if v4 else 8) : size])
-    sums += np.uint64(swapped(protocol) + swapped((size - l4) & 0xFFFF))
-    right: NDArray[np.bool_] = fold(sums) == 0xFFFF
-    if v4:
-        right &= fold(row_sums(rows[:, :20])) == 0xFFFF
+    """Which rows have a wrong length or checksum, (n,)."""
+    version, protocol, l4, data = kind
+    # Zeros do not count in a sum: with them all are of one size.
+    size = max(sizes)
+    for k, length in enumerate(sizes):
+        if length < size:
+            rows[k, length:size] = 0
+    wrong: NDArray[np.bool_] = np.logical_or.reduce(_remainders(rows, size, kind), 0)
+    wrong |= lengths <= data
+    if version == 4:
+        wrong |= _column(rows, 2, _BE16) != lengths
+    else:
+        wrong |= _column(rows, 4, _BE16) != lengths - l4
     if protocol == _UDP:
-        right &= _words(rows, l4 + 6, ">u2") != 0
-    return right
+        wrong |= _column(rows, l4 + 4, _BE16) != lengths - l4
+        # No checksum at all.
+        wrong |= _column(rows, l4 + 6, _BE16) == 0
+    return wrong
+
+
+def _remainders(rows: NDArray[np.uint8], size: int, kind: _Kind) -> NDArray[np.uint64]:
+    """(1 or 2, n): all zero for a packet with right checksums, in `size` bytes of each row."""
+    # The addresses lie before the transport header, as the pseudo-header wants them. Its length
+    # is that of the IP header, less 20 in IPv4: 0xffff is zero in this arithmetic.
+    if kind.version == 6:
+        sums = row_sums(rows[:, 8:size])[None]
+        sums[0] += _column(rows, 4, _LE16)
+        sums[0] += np.uint64(swapped(kind.protocol))
+    else:
+        sums = np.empty((2, len(rows)), np.uint64)
+        sums[0] = row_sums(rows[:, 12:size])
+        sums[0] += _column(rows, 2, _LE16)
+        sums[0] += np.uint64(swapped(kind.protocol) + 0xFFFF - swapped(20))
+        sums[1] = row_sums(rows[:, :20])
+    sums %= np.uint64(0xFFFF)
+    return sums
+
+
+def _column(rows: NDArray[np.uint8], offset: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    column: NDArray[Any] = rows[:, offset : offset + dtype.itemsize].view(dtype)[:, 0]
+    return column
 
 
 def _join(rows: NDArray[np.uint8], sizes: list[int], kind: _Kind) -> Group:
     """One super-packet of rows that continue each other, all of one size but the last."""
-    v4, protocol, l4, header_len = kind
-    count, last = len(rows), sizes[-1]
-    payload = sizes[0] - header_len
-    packet = np.empty(header_len + (count - 1) * payload + last - header_len, np.uint8)
-    packet[:header_len] = rows[0, :header_len]
-    whole = count if last == sizes[0] else count - 1
-    body = packet[header_len : header_len + whole * payload].reshape(whole, payload)
-    body[:] = rows[:whole, header_len : header_len + payload]
-    if whole < count:
-        packet[header_len + whole * payload :] = rows[whole, header_len:last]
-    view = packet.data
-    if v4:
-        view[2:4] = len(packet).to_bytes(2, "big")
-        view[10:12] = b"\0\0"
-        view[10:12] = checksum(view[:20]).to_bytes(2, "big")
+    version, protocol, l4, data = kind
+    count, payload = len(sizes), sizes[0] - kind.data
+    total = sizes[0] + (count - 2) * payload + sizes[-1] - data
+    header = bytearray(rows[0, :data])
+    if version == 4:
+        _U16.pack_into(header, 2, total)
+        _U16.pack_into(header, 10, 0)
+        _U16.pack_into(header, 10, checksum(header[:l4]))
     else:
-        view[4:6] = (len(packet) - 40).to_bytes(2, "big")
+        _U16.pack_into(header, 4, total - l4)
     if protocol == _TCP:
-        view[l4 + 13] |= int(rows[-1, l4 + 13]) & _PSH
-        offset, gso_type = 16, virtio.GSO_TCPV4 if v4 else virtio.GSO_TCPV6
+        header[l4 + 13] |= int(rows[-1, l4 + 13])
+        kind_of_gso = virtio.GSO_TCPV4 if version == 4 else virtio.GSO_TCPV6
+        field = 16
     else:
-        view[l4 + 4 : l4 + 6] = ((len(packet) - l4) & 0xFFFF).to_bytes(2, "big")
-        offset, gso_type = 6, virtio.GSO_UDP_L4
-    # The host completes it for each segment, if anybody ever looks.
-    start = pseudo_header_sum(view[12 if v4 else 8 : l4], protocol, len(packet) - l4)
-    view[l4 + offset : l4 + offset + 2] = start.to_bytes(2, "big")
-    header = virtio.Header(virtio.NEEDS_CSUM, gso_type, header_len, payload, l4, offset)
-    return Group([header.pack(), view], count)
+        _U16.pack_into(header, l4 + 4, total - l4)
+        kind_of_gso, field = virtio.GSO_UDP_L4, 6
+    # The checksum is the host's to complete, if anybody ever looks.
+    addresses = header[12 if version == 4 else 8 : l4]
+    _U16.pack_into(header, l4 + field, pseudo_header_sum(addresses, protocol, total - l4))
+    head = virtio.Header(virtio.NEEDS_CSUM, kind_of_gso, data, payload, l4, field)
+    body = rows[:, data : data + payload].reshape(-1)
+    return Group([head.pack(), header, body.data[: total - data]], count)
