@@ -296,7 +296,9 @@ def test_whatever_is_joined_comes_apart_as_it_was_and_flows_keep_their_order(
             v4 = packet[0] >> 4 == 4
             start = (packet[0] & 15) * 4 if v4 else 40
             addresses = packet[12:20] if v4 else packet[8:40]
-            flows[addresses + packet[start : start + 4]].append(without_id(packet))
+            flows[packet[9 if v4 else 6 :][:1] + addresses + packet[start : start + 4]].append(
+                without_id(packet)
+            )
         return flows
 
     assert by_flow(apart(joined(packets))) == by_flow(packets)
