@@ -1,5 +1,6 @@
 """`wgpy demo`: a tunnel between two network namespaces, and what it hides from the wire."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -132,10 +133,9 @@ def _throughput(sender: Node, receiver: Node) -> float:
     with receiver.open_socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
         listener.bind((receiver.inner, _TCP_PORT))
         listener.listen(1)
-        pump = threading.Thread(
-            target=_pump,
-            args=(sender.open_socket(socket.AF_INET, socket.SOCK_STREAM), receiver.inner),
-        )
+        sock = sender.open_socket(socket.AF_INET, socket.SOCK_STREAM)
+        # A daemon, so that an interrupted demo does not wait for it.
+        pump = threading.Thread(target=_pump, args=(sock, receiver.inner), daemon=True)
         pump.start()
         listener.settimeout(10)
         connection, _ = listener.accept()
@@ -151,7 +151,8 @@ def _throughput(sender: Node, receiver: Node) -> float:
 
 def _pump(sock: socket.socket, host: str) -> None:
     data = bytes(1 << 18)
-    with sock:
+    # The receiver notices if this ends early; an interrupted demo closes the stream.
+    with sock, contextlib.suppress(OSError):
         sock.connect((host, _TCP_PORT))
         end = time.perf_counter() + _SECONDS
         while time.perf_counter() < end:
