@@ -18,8 +18,6 @@ def main() -> None:
     parser.add_argument("--directory", required=True, type=Path)
     parser.add_argument("scenarios", nargs="+")
     options = parser.parse_args()
-    for module in ("wireguard", "tun", "veth", "bridge"):
-        run("modprobe", module)
     run("ip", "link", "set", "lo", "up")
     version = run("uname", "-r").strip()
     for name in options.scenarios:

@@ -25,7 +25,7 @@ _TOOLS = {
     "sysctl": "procps",
     "wg": "wireguard-tools",
 }
-_GUEST_PATIENCE = 240.0
+_GUEST_PATIENCE = 400.0
 """Seconds of silence after which a guest is given up: longer than any scenario."""
 
 

@@ -22,6 +22,17 @@ from interop.counterparts.kernel import Kernel
 from interop.results import Result
 
 _OPTIONS = "--disable-kvm --disable-microvm --force-9p --cpus 2 --memory 1G --user root --verbose"
+_CACHED_ROOT = """\
+exec >{directory}/guest.log 2>&1
+set -e
+for module in wireguard tun veth bridge; do modprobe $module; done
+tag=$(awk '$2 == "/mnt" {{ print $1 }}' /proc/mounts)
+umount /mnt
+mount -t 9p -o ro,trans=virtio,version=9p2000.L,msize=512000,cache=loose "$tag" /mnt
+for part in /proc /sys /dev /run /tmp {directory}; do mount --rbind $part /mnt$part; done
+exec chroot /mnt sh {directory}/play.sh
+"""
+"""The shared files once more, but cached: a daemon's files are read once, not at every start."""
 _HOME = Path(__file__).resolve().parent.parent
 
 
@@ -38,19 +49,19 @@ def play_in_guest(
     tools = _tools()
     results = directory / "results.jsonl"
     results.write_text("")
-    inside = shlex.join(
+    script = _write_scripts(
+        directory,
         [
-            *(sys.executable, "-m", "interop.guest"),
-            *("--kernel", kernel.name, "--implementation", implementation),
-            *("--directory", str(directory), *scenarios),
-        ]
+            "--kernel",
+            kernel.name,
+            "--implementation",
+            implementation,
+            "--directory",
+            str(directory),
+            *scenarios,
+        ],
     )
-    environment = (
-        f"cd {shlex.quote(str(_HOME))} && WGPY_CACHE={shlex.quote(str(cache.directory()))}"
-    )
-    script = directory / "inside.sh"
-    script.write_text(f"{environment} exec {inside} >{directory}/guest.log 2>&1\n")
-    argv = ["vng", "-r", str(image), *_OPTIONS.split(), f"--rwdir={directory}"]
+    argv = ["vng", "-r", str(image), *_OPTIONS.split(), f"--rwdir={directory}", "--rodir=/mnt=/"]
     with (directory / "console.log").open("wb") as console:
         guest = subprocess.Popen(
             [*argv, "--", "sh", str(script)],
@@ -68,9 +79,22 @@ def play_in_guest(
                 yield result
         finally:
             _power_off(guest)
-    why = _last_words(directory)
+    why = f"the guest ended early: {_last_words(directory)}"
     for name in left:
-        yield Result(name, kernel.name, release, "error", 0, f"the guest ended early: {why}")
+        yield Result(name, kernel.name, release, "error", 0, why)
+        why = "the guest had ended"
+
+
+def _write_scripts(directory: Path, arguments: list[str]) -> Path:
+    """What the guest runs; returns the script that it is to start with."""
+    (directory / "play.sh").write_text(
+        f"cd {shlex.quote(str(_HOME))}\n"
+        f"export WGPY_CACHE={shlex.quote(str(cache.directory()))}\n"
+        f"exec {shlex.join([sys.executable, '-m', 'interop.guest', *arguments])}\n"
+    )
+    boot = directory / "boot.sh"
+    boot.write_text(_CACHED_ROOT.format(directory=shlex.quote(str(directory))))
+    return boot
 
 
 def _image(kernel: Kernel) -> tuple[Path, str]:
