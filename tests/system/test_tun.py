@@ -20,7 +20,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.tun.packets import Packet, internet_sum
+from tests.tun.conformance import Rig, TunConformance
+from tests.tun.packets import internet_sum
 from tests.tun.test_split import payload_of
 from tun import (
     HEADER_LEN,
@@ -278,6 +279,42 @@ def test_a_partial_checksum_of_the_host_is_finished(
 # The interface.
 
 
+class KernelRig(Rig):
+    """The host is a namespace with a UDP socket. Its address is the one TO_HOST goes to."""
+
+    def __init__(self, tun: Tun, namespace: Namespace, host: socket.socket) -> None:
+        super().__init__(tun)
+        self._namespace, self._host, self._name = namespace, host, tun.name
+
+    def send(self, payload: bytes) -> None:
+        self._host.sendto(payload, ("10.0.0.1", 9))
+
+    def receive(self) -> bytes:
+        return self._host.recv(2000)
+
+    def set_down(self) -> None:
+        self._namespace.ip("link", "set", self._name, "down")
+
+    def delete(self) -> None:
+        self._namespace.ip("link", "del", self._name)
+
+
+class TestKernelTun(TunConformance):
+    @contextlib.contextmanager
+    def make(self, offloads: bool) -> Iterator[Rig]:
+        with contextlib.ExitStack() as stack:
+            namespace = Namespace(f"tt{os.getpid()}c")
+            stack.callback(namespace.remove)
+            with namespace.inside():
+                tun = stack.enter_context(contextlib.closing(Tun.open("tt%d", offloads=offloads)))
+                host = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            namespace.ip("address", "add", "10.0.0.2/24", "dev", tun.name)
+            namespace.ip("link", "set", tun.name, "up")
+            host.settimeout(10)
+            host.bind(("10.0.0.2", 4321))
+            yield KernelRig(tun, namespace, host)
+
+
 def test_every_offload_of_a_present_kernel_is_taken(
     namespaces: tuple[Namespace, Namespace],
 ) -> None:
@@ -342,25 +379,6 @@ def test_an_interface_vanishes_with_its_descriptor(
     left, _ = namespaces
     open_tun(left, 0).close()
     assert "tt0" not in left.ip("link", "show")
-
-
-def test_reading_says_when_nothing_waits_and_when_the_interface_is_gone(
-    namespaces: tuple[Namespace, Namespace],
-) -> None:
-    left, _ = namespaces
-    with left.inside(), contextlib.closing(Tun.open("tt%d")) as tun:
-        header, packet = memoryview(bytearray(HEADER_LEN)), memoryview(bytearray(2000))
-        with pytest.raises(BlockingIOError):
-            tun.read(header, packet)
-        with pytest.raises(OSError, match="Input/output error"):
-            tun.write([virtio.HEADER_NONE, Packet(b"").encode()])
-        left.ip("link", "del", tun.name)
-        with pytest.raises(OSError) as caught:
-            tun.read(header, packet)
-        assert caught.value.errno == errno.EBADFD
-        with pytest.raises(OSError) as caught:
-            _ = tun.name
-        assert caught.value.errno == errno.EBADFD
 
 
 # Its link.

@@ -112,6 +112,7 @@ def test_only_the_last_segment_has_fin_and_psh_and_only_the_first_has_cwr() -> N
 def test_the_ipv4_id_counts_up_and_wraps() -> None:
     packet = Packet(payload_of(300), ident=0xFFFE)
     found = split(packet.virtio(100), packet.partial())
+    assert found == expected(packet, 100)
     assert [struct.unpack_from(">H", segment, 4)[0] for segment in found] == [0xFFFE, 0xFFFF, 0]
 
 
@@ -158,6 +159,8 @@ _GOOD = Packet(payload_of(300))
 _BAD = {
     "a kind never asked for": {"gso_type": virtio.GSO_UDP},
     "an unknown kind": {"gso_type": 77},
+    "no partial checksum": {"flags": 0},
+    "the checksum of another protocol": {"csum_offset": 6},
     "segments of no bytes": {"gso_size": 0},
     "IPv6 said, IPv4 found": {"gso_type": virtio.GSO_TCPV6},
     "a checksum before the transport header": {"csum_start": 10},
@@ -170,6 +173,43 @@ def test_a_wrong_virtio_header_is_refused(change: str) -> None:
     header = virtio.unpack(_GOOD.virtio(100))._replace(**_BAD[change]).pack()
     with pytest.raises(BadSuperPacket):
         plan(memoryview(header), memoryview(_GOOD.partial()))
+
+
+_WRONG = {
+    "a first fragment": replace(_GOOD, fragment=0x2000).partial(),
+    "a later fragment": replace(_GOOD, fragment=0x0010).partial(),
+    "an IPv4 header of 16 bytes": b"\x44" + _GOOD.partial()[1:],
+    "a TCP header of 16 bytes": _GOOD.partial()[:32] + b"\x40" + _GOOD.partial()[33:],
+    "a TCP header longer than the packet": _GOOD.partial()[:32] + b"\xf0" + bytes(20),
+    "another protocol": _GOOD.partial()[:9] + b"\x11" + _GOOD.partial()[10:],
+    "IPv5": b"\x55" + _GOOD.partial()[1:],
+    "no payload": replace(_GOOD, payload=b"").partial(),
+}
+
+
+@pytest.mark.parametrize("packet", _WRONG)
+def test_a_packet_that_is_no_super_packet_is_refused(packet: str) -> None:
+    with pytest.raises(BadSuperPacket):
+        plan(memoryview(_GOOD.virtio(100)), memoryview(_WRONG[packet]))
+
+
+def test_a_chain_of_ipv6_headers_that_leads_elsewhere_is_refused() -> None:
+    packet = Packet(payload_of(300), version=6, extension=options_header(UDP))
+    with pytest.raises(BadSuperPacket):
+        plan(memoryview(packet.virtio(100)), memoryview(packet.partial()))
+
+
+def test_segments_longer_than_an_ip_packet_are_refused() -> None:
+    packet = Packet(bytes(65_530))
+    with pytest.raises(BadSuperPacket):
+        plan(memoryview(packet.virtio(65_530)), memoryview(packet.partial()))
+
+
+def test_one_segment_needs_no_more_room_than_it_has_bytes() -> None:
+    packet = Packet(payload_of(300))
+    made = plan(memoryview(packet.virtio(1400)), memoryview(packet.partial()))
+    assert (made.count, made.segment_size, made.last_size) == (1, 340, 340)
+    assert split(packet.virtio(1400), packet.partial()) == [packet.encode()]
 
 
 @pytest.mark.parametrize("size", range(40))
