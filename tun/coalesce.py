@@ -152,7 +152,7 @@ def _order_by_flow(rows: NDArray[np.uint8]) -> NDArray[np.intp] | None:
         return None
     words = rows[:, addresses : l4 + 4].view(_LE32).astype(np.uint64)
     # Two flows with one hash only stay as they are.
-    hashes = (words * _MULTIPLIERS[: words.shape[1]]).sum(1) ^ protocols
+    hashes = (words * _MULTIPLIERS[: words.shape[1]]).sum(1)
     order = hashes.argsort(kind="stable")
     return None if (order[1:] > order[:-1]).all() else order
 

@@ -45,12 +45,17 @@ class LinkMonitor:
         """Raises OSError."""
         self._tun = tun
         self._state = LinkState(False, 0, 0, "")
-        self._follow()
+        try:
+            namespace = tun.namespace_fd()
+        except PermissionError:
+            # A descriptor that was given to a process without rights: most likely it is our own.
+            namespace = None
+        self._follow(namespace)
 
-    def _follow(self) -> None:
+    def _follow(self, namespace: int | None) -> None:
         """Open sockets in the namespace where the interface is."""
         self._events, self._requests = _inside(
-            self._tun.namespace_fd(), lambda: (netlink.open_socket(_GROUPS), netlink.open_socket())
+            namespace, lambda: (netlink.open_socket(_GROUPS), netlink.open_socket())
         )
         self._state = self._ask()
 
@@ -81,7 +86,7 @@ class LinkMonitor:
     def _change_namespace(self, name: str) -> None:
         before = self._events, self._requests
         try:
-            self._follow()
+            self._follow(self._tun.namespace_fd())
         except PermissionError:
             _log.warning(
                 "cannot follow %s into its new network namespace (CAP_SYS_ADMIN is missing): "

@@ -83,6 +83,8 @@ class Tun:
         os.set_inheritable(fd, False)
         if not flags & _IFF_VNET_HDR:
             return cls(fd, Offloads())
+        # Whoever opened it may have wanted another size.
+        fcntl.ioctl(fd, _TUNSETVNETHDRSZ, struct.pack("i", HEADER_LEN))
         if not offloads:
             fcntl.ioctl(fd, _TUNSETOFFLOAD, 0)
             return cls(fd, Offloads(vnet_header=True))
@@ -97,12 +99,15 @@ class Tun:
     def namespace_fd(self) -> int | None:
         """A descriptor of the network namespace where the interface is now.
 
-        None where the kernel does not tell it (before Linux 5.5, or without CAP_NET_ADMIN there).
+        None where the kernel is too old to tell. PermissionError without CAP_NET_ADMIN there,
+        OSError EBADFD if the interface was deleted.
         """
         try:
             return int(fcntl.ioctl(self.fd, _TUNGETDEVNETNS))
-        except OSError:
-            return None
+        except OSError as error:
+            if error.errno in (errno.EINVAL, errno.ENOTTY):
+                return None
+            raise
 
     def read(self, header: memoryview, packet: memoryview) -> int:
         """Read one packet, and its virtio-net header (zeros where there is none).
@@ -131,7 +136,6 @@ class Tun:
 
 def _probe(fd: int, uso: bool) -> Offloads:
     """Ask for one feature after the other, keeping what the kernel has."""
-    fcntl.ioctl(fd, _TUNSETVNETHDRSZ, struct.pack("i", HEADER_LEN))
     taken = 0
 
     def take(flags: int) -> bool:

@@ -6,11 +6,13 @@ host left -- TUN -- split -- (rows) -- coalesce -- TUN -- host right
 import contextlib
 import ctypes
 import errno
+import fcntl
 import os
 import select
 import socket
 import struct
 import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -37,6 +39,7 @@ pytestmark = pytest.mark.system
 
 _CLONE_NEWNET = 0x40000000
 _UDP_SEGMENT = 103
+_TUNGETVNETHDRSZ, _TUNSETVNETHDRSZ = 0x800454D7, 0x400454D8
 _ROWS = 128
 _libc = ctypes.CDLL(None, use_errno=True)
 ADDRESSES = {4: ("10.99.0.1", "10.99.0.2"), 6: ("fd99::1", "fd99::2")}
@@ -346,6 +349,18 @@ def test_an_inherited_descriptor_is_taken_as_it_is(
             assert not os.get_inheritable(second.fd)
 
 
+@pytest.mark.parametrize("offloads", [True, False])
+def test_an_inherited_descriptor_with_a_longer_header_gets_ours(
+    namespaces: tuple[Namespace, Namespace], offloads: bool
+) -> None:
+    left, _ = namespaces
+    with left.inside(), contextlib.closing(Tun.open("tt%d")) as first:
+        fcntl.ioctl(first.fd, _TUNSETVNETHDRSZ, struct.pack("i", 12))
+        with contextlib.closing(Tun.from_fd(os.dup(first.fd), offloads=offloads)):
+            size = fcntl.ioctl(first.fd, _TUNGETVNETHDRSZ, bytes(4))
+    assert struct.unpack("i", size) == (HEADER_LEN,)
+
+
 def test_a_descriptor_that_is_no_tun_is_refused() -> None:
     with open(os.devnull) as file, pytest.raises(OSError, match="is not an attached TUN"):
         Tun.from_fd(file.fileno())
@@ -435,7 +450,9 @@ def test_a_link_tells_its_addresses(linked: tuple[Namespace, Tun, LinkMonitor]) 
     left, _, link = linked
     assert link.addresses() == (None, None)
     left.ip("link", "set", "tt0", "up")
-    for address in ("10.1.0.1/24", "10.2.0.1/24", "fe80::9/64", "fd01::1/64"):
+    left.ip("address", "add", "fe80::9/64", "dev", "tt0")
+    assert link.addresses() == (None, None)
+    for address in ("10.1.0.1/24", "10.2.0.1/24", "fd01::1/64"):
         left.ip("address", "add", address, "dev", "tt0")
     wait(link)
     assert link.addresses() == (
@@ -489,6 +506,69 @@ def test_events_that_were_lost_are_made_good(linked: tuple[Namespace, Tun, LinkM
     subprocess.run(argv, check=True, input=flips, text=True)
     link.read()
     assert link.state().mtu == 1300 + 3999
+
+
+_WITHOUT_RIGHTS = """
+import ctypes, logging, select, sys
+from tun import LinkMonitor, Tun
+logging.basicConfig(format="%(message)s", stream=sys.stdout)
+libc = ctypes.CDLL(None, use_errno=True)
+
+def drop(capabilities):
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+    sets = (ctypes.c_uint32 * 6)()
+    assert libc.capget(header, sets) == 0
+    for k in range(6):
+        sets[k] &= ~(capabilities >> (32 if k > 2 else 0)) & 0xFFFFFFFF
+    assert libc.capset(header, sets) == 0
+
+tun = Tun.open("tt%d")
+"""
+_EVERY_CAPABILITY, _CAP_NET_ADMIN, _CAP_SYS_ADMIN = 2**64 - 1, 1 << 12, 1 << 21
+
+
+def run_without(capabilities: int, namespace: Namespace, rest: str) -> subprocess.Popen[str]:
+    code = f"{_WITHOUT_RIGHTS}\ndrop({capabilities})\n{rest}"
+    with namespace.inside():
+        return subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[2],
+        )
+
+
+def test_without_rights_a_link_is_followed_where_it_is(
+    namespaces: tuple[Namespace, Namespace],
+) -> None:
+    rest = "link = LinkMonitor(tun); print(link.state()); print(link.addresses())"
+    with run_without(_EVERY_CAPABILITY, namespaces[0], rest) as process:
+        out, _ = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "name='tt0'" in out
+
+
+@pytest.mark.parametrize("missing", [_CAP_SYS_ADMIN, _CAP_SYS_ADMIN | _CAP_NET_ADMIN])
+def test_without_rights_a_link_that_moves_away_counts_as_up(
+    namespaces: tuple[Namespace, Namespace], missing: int
+) -> None:
+    rest = """if True:
+        link = LinkMonitor(tun)
+        print("ready")
+        while not link.state().up:
+            assert select.select([link.fileno()], [], [], 10)[0]
+            link.read()
+        print(link.state())
+    """
+    left, right = namespaces
+    with run_without(missing, left, rest) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        left.ip("link", "set", "tt0", "netns", right.name)
+        out, _ = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "cannot follow tt0 into its new network namespace" in out
+    assert "up=True" in out
 
 
 def test_limits_of_super_packets_are_kept_by_the_host(

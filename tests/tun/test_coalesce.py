@@ -20,6 +20,7 @@ from tests.tun.packets import (
     UDP,
     URG,
     Packet,
+    internet_sum,
     options_header,
     put16,
     segments_of,
@@ -212,6 +213,25 @@ def test_a_wrong_ipv4_header_checksum_goes_alone_and_unchanged() -> None:
 def test_udp_without_a_checksum_is_not_joined() -> None:
     packets = [put16(p, 26, 0) for p in encoded(train(8, Packet(b"", protocol=UDP)))]
     assert counts(packets) == [1] * 8
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_udp_without_a_checksum_is_not_joined_even_if_its_sum_is_right(others: int) -> None:
+    plain = Packet(bytes(100), protocol=UDP)
+    rest = 0xFFFF - internet_sum(struct.pack(">H", plain.pseudo_sum()) + plain.l4())
+    right = replace(plain, payload=bytes(98) + struct.pack(">H", rest))
+    packets = [put16(right.encode(), 26, 0)] * 8
+    # Another one keeps the batch from being one run.
+    packets += encoded([replace(right, source_port=9)] * others)
+    assert counts(packets) == [1] * len(packets)
+
+
+def test_fragments_keep_their_order_among_alternating_flows() -> None:
+    flows = [train(4, Packet(b"", source_port=port)) for port in (1, 2)]
+    mixed = [packet for packets in zip(*flows, strict=True) for packet in packets]
+    mixed[3] = replace(mixed[3], fragment=0x2000)
+    mixed[6] = replace(mixed[6], fragment=0x0010)
+    assert apart(joined(encoded(mixed))) == encoded(mixed)
 
 
 def test_a_length_that_is_not_the_ip_headers_is_not_joined() -> None:
