@@ -340,7 +340,9 @@ def test_an_inherited_descriptor_is_taken_as_it_is(
     left, _ = namespaces
     with left.inside(), contextlib.closing(Tun.open("tt%d", offloads=header)) as first:
         os.set_blocking(first.fd, True)
-        second = Tun.from_fd(os.dup(first.fd), offloads=offloads)
+        inherited = os.dup(first.fd)
+        os.set_inheritable(inherited, True)
+        second = Tun.from_fd(inherited, offloads=offloads)
         with contextlib.closing(second):
             assert second.name == first.name
             assert second.offloads.vnet_header == header
