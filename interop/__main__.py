@@ -33,7 +33,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     netns.sweep()
     implementation = _absolute(options.implementation)
-    names = options.scenarios or [n for n, s in SCENARIOS.items() if options.slow or not s.slow]
+    names = options.scenarios or [n for n, s in SCENARIOS.items() if not (options.quick and s.slow)]
     results = []
     for counterpart in options.against or list(COUNTERPARTS):
         for result in play_all(counterpart, names, implementation, options.keep):
@@ -79,11 +79,11 @@ def _parser() -> argparse.ArgumentParser:
         help="only this counterpart (may be repeated)",
     )  # fmt: skip
     common.add_argument("--keep", type=Path, metavar="DIR", help="keep logs and captures there")
-    common.add_argument("--slow", action="store_true", help="with scenarios that last minutes")
     one = commands.add_parser("run", parents=[common], help="play some scenarios")
     one.add_argument("scenarios", nargs="+", choices=list(SCENARIOS), metavar="SCENARIO")
     every = commands.add_parser("matrix", parents=[common], help="play all, write matrix.md")
     every.add_argument("--output", type=Path, default=Path(__file__).with_name("matrix.md"))
+    every.add_argument("--quick", action="store_true", help="without those that last minutes")
     every.set_defaults(scenarios=None)
     return parser
 

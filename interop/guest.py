@@ -7,8 +7,10 @@ from pathlib import Path
 
 from interop.counterparts import COUNTERPARTS
 from interop.counterparts.userspace import Userspace
-from interop.runner import play_one
+from interop.runner import play_here
 from interop.shell import run
+
+_JOBS = 2
 
 
 def main() -> None:
@@ -20,11 +22,11 @@ def main() -> None:
     options = parser.parse_args()
     run("ip", "link", "set", "lo", "up")
     version = run("uname", "-r").strip()
-    for name in options.scenarios:
-        ours = Userspace("ours", options.implementation)
-        theirs = COUNTERPARTS[options.kernel]
-        result = play_one(name, ours, theirs, version, options.directory)
-        with (options.directory / "results.jsonl").open("a") as out:
+    ours = Userspace("ours", options.implementation)
+    theirs = COUNTERPARTS[options.kernel]
+    directory = options.directory
+    for result in play_here(options.scenarios, ours, theirs, version, directory, _JOBS):
+        with (directory / "results.jsonl").open("a") as out:
             out.write(result.line())
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import ipaddress
+import itertools
 import os
 import re
 import signal
@@ -108,20 +109,17 @@ def _setns(descriptor: int) -> None:
 class Lab(contextlib.ExitStack):
     """The namespaces and links of one run of one scenario; closing it removes them."""
 
-    _runs = 0
+    _numbers = itertools.count(1)
 
     def __init__(self, directory: Path) -> None:
         super().__init__()
-        Lab._runs += 1
         self.directory = directory
         """Where logs and captures of this run go."""
-        self._prefix = f"io{os.getpid()}"
-        self._links = 0
-        self._switch: Namespace | None = None
+        self._number = next(Lab._numbers)
 
     def namespace(self, name: str) -> Namespace:
         """A new namespace with its loopback up."""
-        full = f"{self._prefix}-{name}"
+        full = f"io{os.getpid()}-{self._number}-{name}"
         run("ip", "netns", "add", full)
         namespace = Namespace(full)
         self.callback(namespace.close)
@@ -132,7 +130,7 @@ class Lab(contextlib.ExitStack):
 
     def interface_name(self, letter: str) -> str:
         """Unique on the machine, as UAPI sockets are named after interfaces."""
-        return f"{self._prefix}{letter}"
+        return f"io{os.getpid()}{letter}{self._number}"
 
     def link(self, left: Namespace, right: Namespace, mtu: int = 1500) -> None:
         """Join two namespaces by a veth pair, `eth0` at both ends."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import select
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable
 from typing import Self
 
@@ -22,6 +23,9 @@ Policy = Callable[[bool, bytes], Iterable[bytes]]
 """From (does it go to right?, datagram) to what is forwarded in its place."""
 
 ADDRESS = "10.80.0.9"
+_BURST = 32
+_PAUSE = 0.002
+"""Seconds after each burst, so that a receiver's buffer is not what loses datagrams."""
 
 
 def forward(to_right: bool, datagram: bytes) -> Iterable[bytes]:
@@ -60,8 +64,10 @@ class Relay:
                 ready, _, _ = select.select([self._outside, inside], [], [], 0.05)
                 if self._outside in ready:
                     datagram, self._left = self._outside.recvfrom(65535)
-                    for out in self.policy(True, datagram):
+                    for number, out in enumerate(self.policy(True, datagram), 1):
                         self._inside.send(out)
+                        if number % _BURST == 0:
+                            time.sleep(_PAUSE)
                 if inside in ready and self._left is not None:
                     for out in self.policy(False, inside.recv(65535)):
                         self._outside.sendto(out, self._left)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import tempfile
 import time
@@ -25,6 +26,7 @@ _TOOLS = {
     "sysctl": "procps",
     "wg": "wireguard-tools",
 }
+_JOBS = 4
 _GUEST_PATIENCE = 400.0
 """Seconds of silence after which a guest is given up: longer than any scenario."""
 
@@ -53,11 +55,37 @@ def play_all(
                     theirs, scenarios, implementation, keep, _GUEST_PATIENCE
                 )
             else:
-                for name in scenarios:
-                    yield play_one(name, Userspace("ours", implementation), theirs, version, keep)
+                ours = Userspace("ours", implementation)
+                yield from play_here(scenarios, ours, theirs, version, keep, _JOBS)
         except (Unavailable, cache.CannotFetch) as error:
             for name in scenarios:
                 yield Result(name, counterpart, "-", "unavailable", 0, str(error))
+
+
+def play_here(
+    scenarios: list[str],
+    ours: Implementation,
+    theirs: Counterpart,
+    version: str,
+    keep: Path,
+    jobs: int,
+) -> Iterator[Result]:
+    """Under the running kernel: `jobs` at a time, as most only wait, then the heavy ones alone."""
+    alone = [name for name in scenarios if SCENARIOS[name].alone]
+    longest_first = sorted(scenarios, key=lambda name: not SCENARIOS[name].slow)
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        together = [
+            pool.submit(play_one, name, ours, theirs, version, keep)
+            for name in longest_first
+            if name not in alone
+        ]
+        try:
+            for done in concurrent.futures.as_completed(together):
+                yield done.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+    for name in alone:
+        yield play_one(name, ours, theirs, version, keep)
 
 
 def play_one(

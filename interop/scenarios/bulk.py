@@ -19,7 +19,7 @@ _PATIENCE = 60.0
 _FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 
-@scenario(both_ways=False)
+@scenario(both_ways=False, alone=True)
 def tcp_bulk(lab: Lab, left: Implementation, right: Implementation) -> None:
     """8 MiB each way, one after the other and both at once; every byte is compared.
 
@@ -33,7 +33,7 @@ def tcp_bulk(lab: Lab, left: Implementation, right: Implementation) -> None:
         transfer(a, b, inner, forwards=True, backwards=True)
 
 
-@scenario(both_ways=False)
+@scenario(both_ways=False, alone=True)
 def every_mtu(lab: Lab, left: Implementation, right: Implementation) -> None:
     """Full packets that must not be fragmented, at 1280, 1420, 8920 and 65455 bytes of MTU.
 

@@ -15,7 +15,7 @@ from interop.wire import capture
 _PEERS = 1000
 
 
-@scenario()
+@scenario(alone=True)
 def thousand_peers(lab: Lab, left: Implementation, right: Implementation) -> None:
     """Right gets 1,000 peers in one `wg setconf`; left is one of them, and all are shown.
 

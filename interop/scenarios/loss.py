@@ -137,7 +137,7 @@ class Reorder:
         return [copy for one in out for copy in (one, one)]
 
 
-@scenario()
+@scenario(alone=True)
 def reordered_and_repeated(lab: Lab, left: Implementation, right: Implementation) -> None:
     """1,000 packets arrive newest first and each twice: right delivers each exactly once.
 
@@ -176,7 +176,7 @@ def nat_forgets(lab: Lab, left: Implementation, right: Implementation) -> None:
         expect(len(seen) == 4, f"right saw {len(seen)} endpoints instead of 4")
 
 
-@scenario(both_ways=False)
+@scenario(both_ways=False, alone=True)
 def tcp_over_a_bad_network(lab: Lab, left: Implementation, right: Implementation) -> None:
     """One datagram in 50 is lost, one in 20 comes twice: TCP still brings every byte.
 

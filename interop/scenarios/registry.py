@@ -28,6 +28,8 @@ class Scenario:
     summary: str
     slow: bool
     """Lasts minutes, as one of the protocol's own timeouts does."""
+    alone: bool
+    """Takes all of a processor, so that nothing is played beside it."""
     play: Callable[[Lab, Implementation, Counterpart], None]
     """With the implementation under test, and the other.
 
@@ -39,7 +41,9 @@ class Scenario:
 SCENARIOS: dict[str, Scenario] = {}
 
 
-def scenario(*, both_ways: bool = True, slow: bool = False) -> Callable[[Play], Play]:
+def scenario(
+    *, both_ways: bool = True, slow: bool = False, alone: bool = False
+) -> Callable[[Play], Play]:
     """Register a function under its name; `-left` and `-right` tell where ours stands."""
 
     def register(play: Play) -> Play:
@@ -52,9 +56,9 @@ def scenario(*, both_ways: bool = True, slow: bool = False) -> Callable[[Play], 
         name, summary = _describe(play)
         for side, sided in (("-left", ours_left), ("-right", ours_right)):
             if both_ways:
-                SCENARIOS[name + side] = Scenario(name + side, summary, slow, sided)
+                SCENARIOS[name + side] = Scenario(name + side, summary, slow, alone, sided)
             elif sided is ours_left:
-                SCENARIOS[name] = Scenario(name, summary, slow, sided)
+                SCENARIOS[name] = Scenario(name, summary, slow, alone, sided)
         return play
 
     return register
@@ -70,7 +74,7 @@ def stack_scenario(*, slow: bool = False) -> Callable[[StackPlay], StackPlay]:
             play(lab, ours, theirs)
 
         name, summary = _describe(play)
-        SCENARIOS[name] = Scenario(name, summary, slow, against_a_stack)
+        SCENARIOS[name] = Scenario(name, summary, slow, False, against_a_stack)
         return play
 
     return register
