@@ -1,7 +1,8 @@
 """Packets for the host become super-packets: neighbours that continue each other are joined.
 
-    coalesce      runs of packets whose headers agree, sorted by flow if flows alternate
-    _breaks       within such a run: who continues whom, and whose checksums are right
+    coalesce      the usual batch is one run; any other is sorted by flow, if flows alternate
+    _is_one_run   the usual batch, as cheap as can be
+    _join_runs    any other: by column, who continues whom
     _join         one header, and the payloads copied together
 
 The rules are those of the kernel's GRO (tcp_gro_receive, inet_gro_receive): all header fields
@@ -12,6 +13,7 @@ one is not joined. Whatever is not joined is written alone and unchanged.
 """
 
 from functools import lru_cache
+from itertools import groupby
 from struct import Struct
 from typing import Any, NamedTuple, TypeAlias
 
@@ -29,6 +31,10 @@ _ACK, _PSH = 0x10, 0x08
 # Fewer packets than this cost more to look at than to write one by one.
 _WORTH_IT = 4
 _LARGEST = 65535
+# What tells the kind of a packet, v4 or v6.
+_HEADERS = 60
+# IPv4 and UDP.
+_LEAST = 28
 _U16, _U32 = Struct(">H"), Struct(">I")
 _ONLY_ACK = bytes([_ACK])
 _BE16, _BE32, _LE16, _LE32 = (np.dtype(name) for name in (">u2", ">u4", "<u2", "<u4"))
@@ -61,25 +67,21 @@ def coalesce(
     sizes: list[int] = lengths.tolist()
     if len(sizes) < _WORTH_IT:
         return [_alone(rows, k, size) for k, size in enumerate(sizes)]
-    kind = _kind(rows[0], sizes[0], offloads)
+    kind = _kind(rows[0, :_HEADERS].tobytes(), offloads)
     if kind is not None and _is_one_run(rows, sizes, kind):
         return [_join(rows, sizes, kind)]
+    order = _order_by_flow(rows)
+    if order is not None:
+        rows, lengths = rows[order], lengths[order]
+        sizes = lengths.tolist()
     groups: list[Group] = []
-    start, is_sorted = 0, False
-    while start < len(sizes):
-        kind = _kind(rows[start], sizes[start], offloads)
-        end = start + (1 if kind is None else _count_alike(rows[start:], kind))
-        if end < len(sizes) and not is_sorted:
-            is_sorted = True
-            order = _order_by_flow(rows)
-            if order is not None:
-                rows, lengths = rows[order], lengths[order]
-                sizes = lengths.tolist()
-                continue
+    start = 0
+    for kind, alike in groupby(_kinds(rows, offloads)):
+        end = start + sum(1 for _ in alike)
         if kind is None or end - start < _WORTH_IT:
             groups += [_alone(rows, k, sizes[k]) for k in range(start, end)]
         else:
-            groups += _join_run(rows[start:end], lengths[start:end], sizes[start:end], kind)
+            groups += _join_runs(rows[start:end], lengths[start:end], sizes[start:end], kind)
         start = end
     return groups
 
@@ -88,40 +90,39 @@ def _alone(rows: NDArray[np.uint8], k: int, size: int) -> Group:
     return Group([virtio.HEADER_NONE, rows[k, :size].data], 1)
 
 
-def _kind(row: NDArray[np.uint8], size: int, offloads: Offloads) -> _Kind | None:
-    """None for a packet that is never joined."""
-    head = row[: min(size, 60)].tobytes()
-    if len(head) < 28:
+def _kind(head: bytes, offloads: Offloads) -> _Kind | None:
+    """None for a packet that is never joined. Its length is looked at later."""
+    if len(head) < _LEAST:
         return None
     if head[0] == 0x45:
+        version, protocol, l4 = 4, head[9], 20
         if head[6] & 0x3F or head[7]:
             return None
-        version, protocol, l4 = 4, head[9], 20
     elif head[0] >> 4 == 6:
         version, protocol, l4 = 6, head[6], 40
     else:
         return None
+    if len(head) < l4 + (20 if protocol == _TCP else 8):
+        return None
     if protocol == _TCP and (offloads.tso4 if version == 4 else offloads.tso6):
-        data = l4 + (head[l4 + 12] >> 4) * 4 if len(head) >= l4 + 20 else 0
-        return _Kind(version, protocol, l4, data) if l4 + 20 <= data < size else None
+        data = l4 + (head[l4 + 12] >> 4) * 4
+        return _Kind(version, protocol, l4, data) if data >= l4 + 20 else None
     if protocol == _UDP and offloads.uso:
-        return _Kind(version, protocol, l4, l4 + 8) if l4 + 8 < size else None
+        return _Kind(version, protocol, l4, l4 + 8)
     return None
 
 
-def _count_alike(rows: NDArray[np.uint8], kind: _Kind) -> int:
-    """How many rows from the first on have its headers, in all that must not differ."""
-    unlike: NDArray[np.bool_] = np.logical_or.reduce(_unlike_first(rows, kind), 1)
-    first = int(unlike.argmax())
-    return first if unlike[first] else len(rows)
-
-
-def _unlike_first(rows: NDArray[np.uint8], kind: _Kind) -> NDArray[np.uint32]:
-    """(n, data / 4): zero where a header agrees with that of the first row as it must."""
-    heads = rows[:, : kind.data].view(_LE32)
-    unlike: NDArray[np.uint32] = heads ^ heads[0]
-    unlike &= _same_words(kind)
-    return unlike
+def _kinds(rows: NDArray[np.uint8], offloads: Offloads) -> list[_Kind | None]:
+    """The kind of each row."""
+    count = len(rows)
+    # Version, fragment, protocol, size of the TCP header: most often all are the same.
+    deciding = (0, 6, 7, 9, 32) if rows[0, 0] >> 4 == 4 else (0, 6, 52)
+    width = min(_HEADERS, rows.shape[1])
+    columns = (rows[:, k].tobytes() for k in deciding if k < width)
+    if all(column.count(column[0]) == count for column in columns):
+        return [_kind(rows[0, :width].tobytes(), offloads)] * count
+    heads = rows[:, :width].tobytes()
+    return [_kind(heads[k : k + width], offloads) for k in range(0, len(heads), width)]
 
 
 @lru_cache(64)
@@ -150,11 +151,18 @@ def _order_by_flow(rows: NDArray[np.uint8]) -> NDArray[np.intp] | None:
     protocols = rows[:, protocol]
     if ((protocols != _TCP) & (protocols != _UDP)).any():
         return None
-    words = rows[:, addresses : l4 + 4].view(_LE32).astype(np.uint64)
+    words = rows[:, addresses : l4 + 4].view(_LE32)
+    if (words == words[0]).all():
+        return None
     # Two flows with one hash only stay as they are.
     hashes = (words * _MULTIPLIERS[: words.shape[1]]).sum(1)
     order = hashes.argsort(kind="stable")
-    return None if (order[1:] > order[:-1]).all() else order
+    is_sorted = _count_changes(hashes) == _count_changes(hashes[order])
+    return None if is_sorted else order
+
+
+def _count_changes(values: NDArray[np.uint64]) -> int:
+    return np.count_nonzero(values[1:] != values[:-1])
 
 
 _MULTIPLIERS = np.arange(1, 10, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) | np.uint64(1)
@@ -181,7 +189,8 @@ def _is_one_run(rows: NDArray[np.uint8], sizes: list[int], kind: _Kind) -> bool:
             return False
     elif not _has(rows, l4 + 4, _U16.pack(size - l4) * (count - 1) + _U16.pack(last - l4)):
         return False
-    if np.count_nonzero(_unlike_first(rows, kind)):
+    heads = rows[:, :data].view(_LE32)
+    if np.count_nonzero((heads ^ heads[0]) & _same_words(kind)):
         return False
     rows[-1, last:size] = 0
     if np.count_nonzero(_remainders(rows, size, kind)):
@@ -198,41 +207,48 @@ def _multiples(count: int, payload: int) -> NDArray[np.int64]:
     return np.arange(count) * payload
 
 
-def _join_run(
+def _join_runs(
     rows: NDArray[np.uint8], lengths: NDArray[np.int64], sizes: list[int], kind: _Kind
 ) -> list[Group]:
-    """Groups of packets whose headers agree."""
-    groups = []
-    start = 0
-    for end in _ends(rows, lengths, sizes, kind):
+    """Groups of packets of one kind."""
+    breaks = _breaks(rows, lengths, sizes, kind)
+    groups: list[Group] = []
+    start, size, total = 0, sizes[0], sizes[0]
+    for end in range(1, len(sizes) + 1):
+        if end < len(sizes):
+            total += sizes[end] - kind.data
+            if not (
+                breaks[end - 1] or not sizes[end] <= size == sizes[end - 1] or total > _LARGEST
+            ):
+                continue
         if end - start == 1:
-            groups.append(_alone(rows, start, sizes[start]))
+            groups.append(_alone(rows, start, size))
         else:
             groups.append(_join(rows[start:end], sizes[start:end], kind))
-        start = end
+        if end < len(sizes):
+            start, size, total = end, sizes[end], sizes[end]
     return groups
 
 
-def _ends(
+def _breaks(
     rows: NDArray[np.uint8], lengths: NDArray[np.int64], sizes: list[int], kind: _Kind
-) -> list[int]:
-    """Where groups end: the row behind each."""
-    l4, data, size = kind.l4, kind.data, sizes[0]
+) -> list[bool]:
+    """Which rows do not continue the row before them, from row 1 on."""
+    l4, data = kind.l4, kind.data
+    if sum(size > data for size in sizes) < 2:
+        return [True] * (len(sizes) - 1)
     wrong = _wrong(rows, lengths, sizes, kind)
     breaks = wrong[1:] | wrong[:-1]
+    heads = rows[:, :data].view(_LE32)
+    breaks |= np.logical_or.reduce((heads[1:] ^ heads[:-1]) & _same_words(kind), 1)
     if kind.protocol == _TCP:
         flags = rows[:, l4 + 13]
         breaks |= (flags[1:] & ~np.uint8(_PSH)) != _ACK
+        breaks |= flags[:-1] != _ACK
         sequence = _column(rows, l4 + 4, _BE32)
         breaks |= (sequence[1:] - sequence[:-1]) != lengths[:-1] - data
-        breaks |= flags[:-1] != _ACK
-    ends, total = [], size
-    for k, is_break in enumerate(breaks.tolist(), 1):
-        total += sizes[k] - data
-        if is_break or sizes[k] > size or sizes[k - 1] < size or total > _LARGEST:
-            ends.append(k)
-            size = total = sizes[k]
-    return [*ends, len(sizes)]
+    found: list[bool] = breaks.tolist()
+    return found
 
 
 def _wrong(
