@@ -3,7 +3,7 @@
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from errno import EADDRINUSE, ECONNREFUSED, EINVAL, ENOENT, EPROTO, ETIMEDOUT
 from pathlib import Path
 
@@ -13,22 +13,25 @@ from tests.uapi.fake import many_peers
 from wgpy.protocol.config import InterfaceChange, InterfaceStats, PeerStats, Secret
 from wgpy.uapi import client, listener
 from wgpy.uapi.paths import is_live, live_names, socket_path
-from wgpy.uapi.text import format_get, format_set
+from wgpy.uapi.text import format_get, format_set, get_lines
 
 
 @contextmanager
 def answering(directory: Path, serve: Callable[[socket.socket], None]) -> Iterator[None]:
-    """`serve` gets the one connection that is made to wg0."""
+    """`serve` gets each connection that is made to wg0."""
 
     def accept() -> None:
-        stream, _ = waiting.accept()
-        with stream:
-            serve(stream)
+        with suppress(OSError):
+            while True:
+                stream, _ = waiting.accept()
+                with stream:
+                    serve(stream)
 
     with listener.listen("wg0", directory) as waiting:
         thread = threading.Thread(target=accept)
         thread.start()
         yield
+        waiting.shutdown(socket.SHUT_RDWR)
         thread.join()
 
 
@@ -49,7 +52,15 @@ def test_get_asks_and_reads_the_answer(tmp_path: Path) -> None:
     heard: list[str] = []
     with answering(tmp_path, saying(format_get(stats), heard)):
         assert client.get("wg0", directory=tmp_path) == stats
-    assert heard == ["get=1\n\n"]
+    assert heard == ["get=2\n\n"]
+
+
+def test_get_tells_drops_by_reason(tmp_path: Path) -> None:
+    peer = PeerStats(b"p" * 32, drops={"bad-tag": 3, "replayed": 1})
+    stats = InterfaceStats(peers=(peer,), drops={"bad-mac1": 7, "bad-tag": 3, "replayed": 1})
+    answer = "".join(get_lines(stats, drops=True))
+    with answering(tmp_path, saying(answer, [])):
+        assert client.get("wg0", directory=tmp_path) == stats
 
 
 def test_set_sends_the_whole_change(tmp_path: Path) -> None:

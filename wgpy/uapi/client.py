@@ -1,5 +1,6 @@
 """Ask an interface over its unix socket. Blocking, for tools; every wait has an end."""
 
+import contextlib
 import errno
 import os
 import socket
@@ -25,7 +26,9 @@ def get(name: str, timeout: float = TIMEOUT, directory: Path = DIRECTORY) -> Int
     """
     path = socket_path(name, directory)
     try:
-        return parse_get(_exchange(path, "get=1\n\n", timeout), socket.if_nametoindex)
+        # With drops by reason; other implementations hang up on that.
+        answer = _exchange(path, "get=2\n\n", timeout) or _exchange(path, "get=1\n\n", timeout)
+        return parse_get(answer, socket.if_nametoindex)
     except UapiError as error:
         raise OSError(error.errno, f"get failed: {error}", os.fspath(path)) from None
 
@@ -52,11 +55,9 @@ def _exchange(path: Path, request: str, timeout: float) -> str:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stream:
             stream.settimeout(timeout)
             stream.connect(os.fspath(path))
-            try:
+            # Refused before it was whole: the reason is there to be read.
+            with contextlib.suppress(BrokenPipeError):
                 stream.sendall(request.encode())
-            except BrokenPipeError:
-                # Refused before it was whole: the reason is there to be read.
-                pass
             return _receive(stream, deadline).decode("latin-1")
     except TimeoutError:
         message = f"no answer within {timeout:g} seconds"

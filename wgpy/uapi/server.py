@@ -97,8 +97,8 @@ class UapiServer:
             operation = await lines.begin()
             if operation is None:
                 return False
-            if operation == "get=1":
-                await self._get(lines, writer)
+            if operation in ("get=1", "get=2"):
+                await self._get(lines, writer, drops=operation == "get=2")
             elif operation == "set=1":
                 await self._set(lines)
                 writer.write(format_errno(0).encode())
@@ -112,11 +112,11 @@ class UapiServer:
         await writer.drain()
         return go_on
 
-    async def _get(self, lines: LineReader, writer: asyncio.StreamWriter) -> None:
+    async def _get(self, lines: LineReader, writer: asyncio.StreamWriter, *, drops: bool) -> None:
         if await lines.next():
             raise UapiError(EINVAL, "expected an empty line after get=1", 2)
         chunk: list[str] = []
-        for line in get_lines(self._device.snapshot()):
+        for line in get_lines(self._device.snapshot(), drops=drops):
             chunk.append(line)
             if len(chunk) == _ANSWER_LINES:
                 writer.write("".join(chunk).encode())

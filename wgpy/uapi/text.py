@@ -202,10 +202,11 @@ def _set_lines(change: InterfaceChange) -> Iterator[str]:
     yield "\n"
 
 
-def get_lines(stats: InterfaceStats) -> Iterator[str]:
+def get_lines(stats: InterfaceStats, *, drops: bool = False) -> Iterator[str]:
     """The answer to get=1, line by line, with `errno=0` and the empty line.
 
-    Exactly the lines of wireguard-go: what is not set has no line, drops are not told.
+    Exactly the lines of wireguard-go: what is not set has no line. With `drops` the answer to
+    get=2, which is ours: `drop=REASON:PACKETS` besides, of the interface and of each peer.
     """
     if stats.private_key is not None:
         yield f"private_key={stats.private_key.hex()}\n"
@@ -213,6 +214,8 @@ def get_lines(stats: InterfaceStats) -> Iterator[str]:
         yield f"listen_port={stats.listen_port}\n"
     if stats.fwmark:
         yield f"fwmark={stats.fwmark}\n"
+    if drops:
+        yield from _drop_lines(stats.drops)
     for peer in stats.peers:
         seconds, nanoseconds = divmod(peer.last_handshake_ns, _NANOSECONDS)
         yield f"public_key={peer.public_key.hex()}\n"
@@ -227,7 +230,14 @@ def get_lines(stats: InterfaceStats) -> Iterator[str]:
         yield f"persistent_keepalive_interval={peer.persistent_keepalive}\n"
         for network in peer.allowed_ips:
             yield f"allowed_ip={network_text(network)}\n"
+        if drops:
+            yield from _drop_lines(peer.drops)
     yield format_errno(0)
+
+
+def _drop_lines(drops: dict[str, int]) -> Iterator[str]:
+    for reason, packets in drops.items():
+        yield f"drop={reason}:{packets}\n"
 
 
 def format_errno(number: int) -> str:
@@ -241,15 +251,16 @@ def format_get(stats: InterfaceStats) -> str:
 
 
 def parse_get(text: str, scope: ScopeResolver) -> InterfaceStats:
-    """What an answer to get=1 tells; keys that are not known are left out, as wg(8) does.
+    """What an answer to get=1 or 2 tells; keys that are not known are left out, as wg(8) does.
 
     UapiError with the answer's own errno if that is not 0, EPROTO if the answer has no end, and
-    as for parse_set_untrusted if it is malformed. The public key of the interface is not in the answer.
+    as for parse_set_untrusted if it is malformed. The interface's public key is not in the answer.
     """
     interface_keys: dict[str, Callable[[str], Any]] = {
         "private_key": parse_key,
         "listen_port": parse_u16,
         "fwmark": parse_u32,
+        "drop": _parse_drop,
     }
     peer_keys: dict[str, Callable[[str], Any]] = {
         "preshared_key": parse_key,
@@ -260,6 +271,7 @@ def parse_get(text: str, scope: ScopeResolver) -> InterfaceStats:
         "rx_bytes": parse_u64,
         "persistent_keepalive_interval": parse_u16,
         "allowed_ip": parse_network,
+        "drop": _parse_drop,
     }
     interface: dict[str, Any] = {}
     peers: list[PeerStats] = []
@@ -284,11 +296,19 @@ def parse_get(text: str, scope: ScopeResolver) -> InterfaceStats:
         if (parse := keys.get(key)) is None:
             continue
         parsed = _parse_value(parse, value, number, key)
+        found = interface if values is None else values
         if key == "allowed_ip":
             networks.append(parsed)
+        elif key == "drop":
+            found.setdefault("drops", {}).update(parsed)
         else:
-            (interface if values is None else values)[key] = parsed
+            found[key] = parsed
     raise UapiError(EPROTO, "the answer has no errno line")
+
+
+def _parse_drop(text: str) -> dict[str, int]:
+    reason, _, packets = text.rpartition(":")
+    return {reason: parse_u64(packets)}
 
 
 def _peer_stats(values: dict[str, Any], networks: list[Network]) -> PeerStats:
