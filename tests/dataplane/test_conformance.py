@@ -282,8 +282,8 @@ def test_a_whole_configuration_is_reached_by_its_difference(interface: str) -> N
     assert diff(get_interface(interface), desired) == InterfaceChange()
 
 
-def test_thousands_of_peers_are_set_and_got(interface: str) -> None:
-    change = many_peers(2000)
+def test_more_peers_than_one_message_holds_are_set_and_got(interface: str) -> None:
+    change = many_peers(400)
     set_interface(interface, change)
     found = get_interface(interface)
     assert [peer.public_key for peer in found.peers] == [p.public_key for p in change.peers]
@@ -292,7 +292,7 @@ def test_thousands_of_peers_are_set_and_got(interface: str) -> None:
         assert stats.endpoint == peer.endpoint
 
 
-def test_a_peer_with_thousands_of_prefixes_is_set_and_got(interface: str) -> None:
+def test_more_prefixes_of_a_peer_than_one_message_holds_are_set_and_got(interface: str) -> None:
     networks = {ip_network((0x0A000000 + number, 32)) for number in range(5000)}
     many = tuple(map(AllowedIPChange, networks))
     set_peers(interface, PeerChange(A, replace_allowed_ips=True, allowed_ips=many), PeerChange(B))

@@ -9,7 +9,7 @@ import socket
 import struct
 import sys
 from collections.abc import Iterator
-from errno import EINTR, ENOENT
+from errno import EINTR, ENOENT, ETIMEDOUT
 from types import TracebackType
 from typing import Self
 
@@ -104,7 +104,11 @@ class Netlink:
 
     def _receive(self, found: list[bytes]) -> bool:
         """Add the payloads of one datagram; whether it ended the answer."""
-        data = self._socket.recv(_RECEIVE_SIZE)
+        try:
+            data = self._socket.recv(_RECEIVE_SIZE)
+        except TimeoutError:
+            message = f"the kernel did not answer within {_TIMEOUT:g} seconds"
+            raise OSError(ETIMEDOUT, message) from None
         position = 0
         while position < len(data):
             size, kind, flags, sequence, _ = _HEADER.unpack_from(data, position)

@@ -17,7 +17,7 @@ from wgpy.uapi import client
 from wgpy.uapi.paths import is_live, live_names, socket_path
 
 # Seconds until a daemon must be ready, and gone.
-_START_TIMEOUT = 30.0
+_START_TIMEOUT = 60.0
 _END_TIMEOUT = 30.0
 _POLL = 0.02
 # What a daemon is told through its environment is for one daemon only.
