@@ -7,15 +7,21 @@ from numpy.typing import NDArray
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
+# From this many bytes on numpy is quicker than one long division.
+_LONG = 3000
+
 
 def ones_complement_sum(data: Buffer, start: int = 0) -> int:
     """Sum of big-endian 16-bit words, folded; `start` is a sum to begin with.
 
     2^16 = 1 in this arithmetic, so the sum is the remainder of one long number.
     """
-    number = int.from_bytes(data, "big")
-    if len(data) % 2:
-        number <<= 8
+    if len(data) < _LONG:
+        number = int.from_bytes(data, "big")
+        if len(data) % 2:
+            number <<= 8
+    else:
+        number = swapped(int(fold(row_sums(np.frombuffer(data, np.uint8)[None]))[0]))
     total = number + start
     # What is not zero sums to 0xffff rather than to 0.
     return (total % 0xFFFF or 0xFFFF) if total else 0

@@ -162,7 +162,7 @@ def _order_by_flow(rows: NDArray[np.uint8]) -> NDArray[np.intp] | None:
 
 
 def _count_changes(values: NDArray[np.uint64]) -> int:
-    return np.count_nonzero(values[1:] != values[:-1])
+    return int(np.count_nonzero(values[1:] != values[:-1]))
 
 
 _MULTIPLIERS = np.arange(1, 10, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) | np.uint64(1)

@@ -1,10 +1,12 @@
 """The internet checksum: RFC 1071's own example, and the columns against a word at a time."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.tun.packets import internet_sum
+from tests.tun.test_split import payload_of
 from tun.checksum import checksum, fold, ones_complement_sum, pseudo_header_sum, row_sums, swapped
 
 
@@ -26,6 +28,14 @@ def test_only_zeros_sum_to_zero() -> None:
 @given(st.binary(max_size=300), st.integers(0, 0xFFFF))
 def test_a_sum_is_that_of_a_word_at_a_time(data: bytes, start: int) -> None:
     assert ones_complement_sum(data, start) == internet_sum(start.to_bytes(2, "big") + data)
+
+
+@pytest.mark.parametrize("size", [2998, 2999, 3000, 3001, 3002, 3003, 65_535])
+@pytest.mark.parametrize("start", [0, 1, 0xFFFF])
+def test_a_long_sum_is_that_of_a_word_at_a_time(size: int, start: int) -> None:
+    for data in (payload_of(size), bytes(size), b"\xff" * size):
+        expected = internet_sum(start.to_bytes(2, "big") + data)
+        assert ones_complement_sum(data, start) == expected
 
 
 @given(st.binary(min_size=8, max_size=8), st.integers(0, 255), st.integers(0, 0xFFFFFFFF))
