@@ -23,25 +23,31 @@ class Daemon(Running):
 
     def __init__(self, process: subprocess.Popen[bytes], interface: str, log: Path) -> None:
         self.process = process
-        self.interface = interface
-        self.log = log
+        self._socket = _SOCKETS / f"{interface}.sock"
+        self._log = log
+        self._crashed = False
 
     def stop(self) -> None:
         """SIGTERM.
 
-        :raises ScenarioFailed: its socket outlives it.
+        :raises ScenarioFailed: it had ended by itself, or its socket outlives it.
         """
+        if self._crashed:
+            return
+        status = self.process.poll()
         stop(self.process)
-        if (_SOCKETS / f"{self.interface}.sock").exists():
-            self._remove_socket()
+        left_behind = self._socket.exists()
+        self._socket.unlink(missing_ok=True)
+        if status is not None:
+            words = self._log.read_text(errors="replace").strip()[-300:]
+            raise ScenarioFailed(f"{self.process.args!r} ended by itself ({status}): {words}")
+        if left_behind:
             raise ScenarioFailed(f"{self.process.args!r} left its socket behind after SIGTERM")
 
     def crash(self) -> None:
+        self._crashed = True
         self.process.kill()
         self.process.wait()
-
-    def _remove_socket(self) -> None:
-        (_SOCKETS / f"{self.interface}.sock").unlink(missing_ok=True)
 
 
 class Userspace(Implementation):
