@@ -330,6 +330,16 @@ def test_random_bytes_pass_unchanged(packets: list[bytes]) -> None:
     assert sorted(written(group)[1] for group in joined(packets)) == sorted(packets)
 
 
+@pytest.mark.parametrize("width", [1, 8, 9, 20, 27, 28, 40, 42, 44, 60])
+@pytest.mark.parametrize("packet", [Packet(b""), Packet(b"", version=6)], ids=["v4", "v6"])
+def test_headers_that_claim_more_than_a_row_holds_go_alone(width: int, packet: Packet) -> None:
+    claims = bytearray(packet.encode())
+    claims[packet.l4_offset() + 12] = 0xF0
+    rows = np.tile(np.frombuffer(claims[:width], np.uint8), (8, 1))
+    groups = coalesce(rows.copy(), np.full(8, rows.shape[1]), ALL)
+    assert [written(group)[1] for group in groups] == [bytes(claims[:width])] * 8
+
+
 def test_splitting_what_was_joined_gives_the_same_packets() -> None:
     from tests.tun.test_split import split
 
