@@ -35,6 +35,10 @@ class Message:
     traffic_class: int
     """DSCP and ECN, as in the outer header."""
     hop_limit: int
+    dont_fragment: bool
+    """IPv4's flag; over IPv6 always set, as routers never fragment there."""
+    checksum: int
+    """Of UDP; 0: none."""
     payload: bytes
 
     @property
@@ -136,17 +140,18 @@ def _message_untrusted(at: float, frame: bytes) -> Message | None:
     if kind == b"\x08\x00" and len(frame) >= 34 and frame[23] == 17:
         header = 14 + 4 * (frame[14] & 15)
         source, destination = frame[26:30], frame[30:34]
-        traffic_class, hop_limit = frame[15], frame[22]
+        traffic_class, hop_limit, dont_fragment = frame[15], frame[22], bool(frame[20] & 0x40)
     elif kind == b"\x86\xdd" and len(frame) >= 54 and frame[20] == 17:
         header = 54
         source, destination = frame[22:38], frame[38:54]
         traffic_class, hop_limit = (frame[14] & 15) << 4 | frame[15] >> 4, frame[21]
+        dont_fragment = True
     else:
         return None
     payload = frame[header + 8 :]
     if len(payload) < 32 or payload[0] not in (1, 2, 3, 4) or any(payload[1:4]):
         return None
-    source_port, destination_port = struct.unpack_from(">HH", frame, header)
+    source_port, destination_port, _, checksum = struct.unpack_from(">4H", frame, header)
     return Message(
         at,
         str(ipaddress.ip_address(source)),
@@ -155,5 +160,7 @@ def _message_untrusted(at: float, frame: bytes) -> Message | None:
         destination_port,
         traffic_class,
         hop_limit,
+        dont_fragment,
+        checksum,
         payload,
     )

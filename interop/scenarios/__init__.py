@@ -6,7 +6,7 @@ from interop.scenarios.registry import SCENARIOS, DoesNotApply, Scenario
 
 for _topic in (
     *("basic", "rekey", "roaming", "silence", "loss"),
-    *("load", "routing", "bulk", "large", "stack"),
+    *("load", "routing", "bulk", "large", "stack", "likeness"),
 ):
     import_module(f"interop.scenarios.{_topic}")
 

@@ -35,6 +35,7 @@ def test_a_datagram_over_v4_is_read_with_its_addresses_ports_and_class() -> None
     assert (message.source, message.destination) == ("10.0.0.1", "10.0.0.2")
     assert (message.source_port, message.destination_port) == (1111, 2222)
     assert (message.traffic_class, message.hop_limit, message.kind) == (0x8B, 61, DATA)
+    assert not message.dont_fragment
 
 
 def test_a_datagram_over_v6_is_read_with_its_addresses_ports_and_class() -> None:
