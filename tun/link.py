@@ -1,6 +1,7 @@
 """Following the link of a TUN: up, MTU, addresses, in whatever namespace it is."""
 
 import ctypes
+import errno
 import logging
 import os
 import socket
@@ -68,19 +69,18 @@ class LinkMonitor:
 
         OSError when the interface was deleted.
         """
-        changed = moved = False
+        changed = False
         for kind, body in netlink.drain(self._events):
-            if not kind:
+            if not kind or _UINT.unpack_from(body, 4)[0] == self._state.ifindex:
                 changed = True
-            elif _UINT.unpack_from(body, 4)[0] == self._state.ifindex:
-                changed = True
-                moved = moved or kind == netlink.RTM_DELLINK
-        if moved:
-            # Deleted, and then this raises; or on its way to another namespace.
-            name = self._tun.name
-            self._change_namespace(name)
-        elif changed:
-            self._state = self._ask()
+        if changed:
+            try:
+                self._state = self._ask()
+            except OSError as error:
+                if error.errno != errno.ENODEV:
+                    raise
+                # Gone from here: deleted, and then this raises, or moved.
+                self._change_namespace(self._tun.name)
         return changed
 
     def _change_namespace(self, name: str) -> None:
