@@ -79,7 +79,7 @@ ALL_OPTIONS = [DeviceOptions(udp_gso=a, udp_gro=b) for a, b in product((True, Fa
 
 @st.composite
 def batches(draw: st.DrawFn) -> tuple[int, list[bytes]]:
-    """A segment size and datagrams of that size but the last, in all no more than a super-packet."""
+    """A segment size and datagrams of that size but the last, no more than a super-packet."""
     segment = draw(st.integers(1, 9000))
     count = draw(st.integers(1, min(128, 65536 // segment)))
     last = draw(st.integers(1, segment))

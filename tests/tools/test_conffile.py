@@ -125,8 +125,28 @@ def test_a_missing_file_is_named() -> None:
 
 
 WORDS = st.sampled_from(
-    ["[Interface]", "[Peer]", "PrivateKey", "PublicKey", "AllowedIPs", "Endpoint", "=", KEY, PEER]
-    + ["\n", "\n\n", "#", ",", " ", "1.2.3.4:5", "10.0.0.0/8", "FwMark", "0x1", "off", "ListenPort"]
+    [
+        "[Interface]",
+        "[Peer]",
+        "PrivateKey",
+        "PublicKey",
+        "AllowedIPs",
+        "Endpoint",
+        "=",
+        KEY,
+        PEER,
+        "\n",
+        "\n\n",
+        "#",
+        ",",
+        " ",
+        "1.2.3.4:5",
+        "10.0.0.0/8",
+        "FwMark",
+        "0x1",
+        "off",
+        "ListenPort",
+    ]
 )
 
 

@@ -121,8 +121,28 @@ def test_only_a_file_that_others_reach_is_warned_of(
 
 
 PIECES = st.sampled_from(
-    ["[Interface]", "[Peer]", "Address", "DNS", "MTU", "Table", "PostUp", "=", "#", ",", " ", "\n"]
-    + ["\t", "1.2.3.4/8", "1300", "off", "%i", "SaveConfig", "true", f"PublicKey={PEER}"]
+    [
+        "[Interface]",
+        "[Peer]",
+        "Address",
+        "DNS",
+        "MTU",
+        "Table",
+        "PostUp",
+        "=",
+        "#",
+        ",",
+        " ",
+        "\n",
+        "\t",
+        "1.2.3.4/8",
+        "1300",
+        "off",
+        "%i",
+        "SaveConfig",
+        "true",
+        f"PublicKey={PEER}",
+    ]
 )
 
 

@@ -56,9 +56,9 @@ COMMANDS: dict[str, Command] = {
         "[preshared-key FILE] [endpoint HOST:PORT] [persistent-keepalive SECONDS] "
         "[allowed-ips [+|-]IP[/LENGTH],...]]...",
         "change an interface, add, change and remove peers",
-        "Keys are read from files, an empty one takes the key away. allowed-ips replaces the list,\n"
-        "unless an entry begins with + (add) or - (take away). fwmark and persistent-keepalive may\n"
-        "be 'off'.",
+        "Keys are read from files, an empty one takes the key away. allowed-ips replaces the\n"
+        "list, unless an entry begins with + (add) or - (take away). fwmark and\n"
+        "persistent-keepalive may be 'off'.",
         (
             "wgpy set wg0 listen-port 51820 private-key /etc/wireguard/wg0.key",
             'wgpy set wg0 peer "$KEY" endpoint vpn.example:51820 allowed-ips 10.0.0.0/24',

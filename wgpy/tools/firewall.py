@@ -66,7 +66,7 @@ def remove(name: str) -> None:
     """Take away all rules for `name`, whoever has made them."""
     if have("nft"):
         ending = f" wg-quick-{name}"
-        tables = [line for line in output("nft", "list", "tables").splitlines()]
+        tables = output("nft", "list", "tables").splitlines()
         found = [f"delete {line}\n" for line in tables if line.endswith(ending)]
         if found:
             run("nft", "-f", "-", text="".join(found))
