@@ -1,14 +1,16 @@
 """diff: the smallest change from a state to a configuration; and removals in other words."""
 
 from dataclasses import replace
+from errno import EINVAL
 from ipaddress import ip_network
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.uapi.fake import FakeDevice, endpoints, ports, secrets
 from wgpy.dataplane.diff import diff
-from wgpy.dataplane.removal import has_removals, without_removals
+from wgpy.dataplane.removal import has_removals, set_anywhere, without_removals
 from wgpy.protocol.config import (
     ZERO_KEY,
     AllowedIPChange,
@@ -192,3 +194,33 @@ def _one_by_one(change: InterfaceChange) -> list[InterfaceChange]:
             for allowed in peer.allowed_ips
         ]
     return found
+
+
+class Older(Device):
+    """Refuses to take a single prefix away, with what came before applied."""
+
+    def configure(self, change: InterfaceChange) -> None:
+        for part in _one_by_one(change):
+            if has_removals(part):
+                raise OSError(EINVAL, "Invalid argument")
+            super().configure(part)
+
+
+def test_an_older_interface_reaches_the_same_state() -> None:
+    older = Older()
+    older.configure(InterfaceChange(peers=(PeerChange(A, allowed_ips=(add(N0), add(N1))),)))
+    change = InterfaceChange(fwmark=3, peers=(PeerChange(A, allowed_ips=(take(N0),)),))
+    set_anywhere(older.configure, older.snapshot, change)
+    assert older.stats == InterfaceStats(fwmark=3, peers=(PeerStats(A, allowed_ips=(N1,)),))
+
+
+def test_other_refusals_are_raised_at_once() -> None:
+    calls: list[InterfaceChange] = []
+
+    def refuse(change: InterfaceChange) -> None:
+        calls.append(change)
+        raise OSError(EINVAL, "Invalid argument")
+
+    with pytest.raises(OSError):
+        set_anywhere(refuse, InterfaceStats, InterfaceChange(peers=(PeerChange(A),)))
+    assert len(calls) == 1

@@ -4,6 +4,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from errno import EBUSY, EEXIST, EINVAL, ENODEV, ENOENT, EOPNOTSUPP, EPERM
+from functools import partial
 
 from wgpy.dataplane.base import DataPlaneError, check_name
 from wgpy.dataplane.kernelwire import (
@@ -25,7 +26,7 @@ from wgpy.dataplane.netlink import (
     attributes,
     nested,
 )
-from wgpy.dataplane.removal import has_removals, without_removals
+from wgpy.dataplane.removal import set_anywhere
 from wgpy.protocol.config import InterfaceChange, InterfaceStats
 
 # linux/rtnetlink.h, linux/if_link.h
@@ -71,13 +72,7 @@ class KernelPlane:
         """Apply `change`, in several messages if it is large."""
         check_name(name)
         with _told(name, _NO_INTERFACE), GenericNetlink(FAMILY, VERSION) as netlink:
-            try:
-                _send(netlink, name, change)
-            except OSError as error:
-                if error.errno != EINVAL or not has_removals(change):
-                    raise
-                # A kernel that cannot take single prefixes away; doing the rest twice is harmless.
-                _send(netlink, name, without_removals(_get(netlink, name), change))
+            set_anywhere(partial(_send, netlink, name), partial(_get, netlink, name), change)
 
     def create(self, name: str) -> None:
         """Make a link; EOPNOTSUPP when this kernel has no WireGuard."""

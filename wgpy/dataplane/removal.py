@@ -1,8 +1,9 @@
-"""Take single allowed IPs away on kernels that cannot (before Linux 6.16)."""
+"""Take single allowed IPs away from interfaces that cannot (Linux and wireguard-go before 2025)."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from errno import EINVAL
 
 from wgpy.protocol.config import (
     AllowedIPChange,
@@ -11,6 +12,24 @@ from wgpy.protocol.config import (
     Network,
     PeerChange,
 )
+
+
+def set_anywhere(
+    send: Callable[[InterfaceChange], None],
+    get: Callable[[], InterfaceStats],
+    change: InterfaceChange,
+) -> None:
+    """Send `change`, and again in other words where single prefixes cannot be taken away.
+
+    OSError from `send` and `get`. What had been applied before the refusal is applied twice,
+    which is harmless.
+    """
+    try:
+        send(change)
+    except OSError as error:
+        if error.errno != EINVAL or not has_removals(change):
+            raise
+        send(without_removals(get(), change))
 
 
 def has_removals(change: InterfaceChange) -> bool:

@@ -9,9 +9,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from errno import EACCES, ECONNREFUSED, EEXIST, EINVAL, EIO, ENODEV, ENOENT, EPERM, ETIMEDOUT
+from functools import partial
 from pathlib import Path
 
 from wgpy.dataplane.base import DataPlaneError, check_name
+from wgpy.dataplane.removal import set_anywhere
 from wgpy.protocol.config import InterfaceChange, InterfaceStats
 from wgpy.uapi import client
 from wgpy.uapi.paths import is_live, live_names, socket_path
@@ -48,7 +50,7 @@ class UserspacePlane:
         """Apply `change`; our daemon does so wholly or not at all."""
         check_name(name)
         with _told(name):
-            client.set(name, change)
+            set_anywhere(partial(client.set, name), partial(client.get, name), change)
 
     def create(self, name: str) -> None:
         """Start our daemon and wait until the interface is ready."""

@@ -30,7 +30,7 @@ def get(name: str, timeout: float = TIMEOUT, directory: Path = DIRECTORY) -> Int
         answer = _exchange(path, "get=2\n\n", timeout) or _exchange(path, "get=1\n\n", timeout)
         return parse_get(answer, socket.if_nametoindex)
     except UapiError as error:
-        raise OSError(error.errno, f"get failed: {error}", os.fspath(path)) from None
+        raise OSError(error.errno, _failure("get", error), os.fspath(path)) from None
 
 
 def set(
@@ -45,7 +45,11 @@ def set(
             raise UapiError(errno.EPROTO, "the answer is no errno line")
         raise_errno(value)
     except UapiError as error:
-        raise OSError(error.errno, f"set failed: {error}", os.fspath(path)) from None
+        raise OSError(error.errno, _failure("set", error), os.fspath(path)) from None
+
+
+def _failure(operation: str, error: UapiError) -> str:
+    return f"{operation} failed: {error} ({os.strerror(error.errno)})"
 
 
 def _exchange(path: Path, request: str, timeout: float) -> str:
