@@ -1,0 +1,54 @@
+"""A test of the interoperability suite: it notices a fault that was planted in wgpy."""
+
+from __future__ import annotations
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from interop.results import Result
+from interop.runner import play_all
+from tests.mutants import FAULTS
+
+pytestmark = pytest.mark.system
+
+_NOTICED_BY = {
+    "no-padding": "handshake-left",
+    "small-replay-window": "reordered-and-repeated-right",
+    "early-passive-keepalive": "passive-keepalive-right",
+    "impatient-retry": "lost-initiation-left",
+    "never-under-load": "cookie-under-load-right",
+    "no-replay-check": "reordered-and-repeated-right",
+    "counter-reused": "handshake-left",
+    "no-preshared-key": "psk-present-left",
+    "no-mac2": "cookie-under-load-left",
+    "roams-unauthenticated": "forged-packets-move-nobody-right",
+    "any-source-allowed": "foreign-source-right",
+    "old-timestamps-accepted": "replayed-messages-right",
+    "never-roams": "roaming-over-v6-right",
+}
+
+
+def test_every_planted_fault_has_its_scenario() -> None:
+    assert set(_NOTICED_BY) == set(FAULTS)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
+    """Of each fault; they are played side by side, as most of their time is waiting."""
+
+    def play(fault: str) -> Result:
+        command = f"{sys.executable} -m tests.mutants {fault}"
+        directory = tmp_path_factory.mktemp(fault)
+        (result,) = play_all("wireguard-go-bookworm", [_NOTICED_BY[fault]], command, directory)
+        return result
+
+    with ThreadPoolExecutor(4) as pool:
+        return dict(zip(FAULTS, pool.map(play, FAULTS), strict=True))
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_suite_notices(fault: str, results: dict[str, Result]) -> None:
+    assert results[fault].outcome == "fail", f"{fault}: {results[fault]}"
+    assert "Traceback" not in results[fault].detail
