@@ -5,6 +5,7 @@ WG_PROCESS_FOREGROUND, LOG_LEVEL, WG_TUN_FD, WG_UAPI_FD.
 """
 
 import asyncio
+import gc
 import logging
 import logging.handlers
 import os
@@ -34,6 +35,8 @@ _LEVELS = {
     "debug": logging.DEBUG,
 }
 _SYSLOG = "/dev/log"
+# Allocations before a collection of the youngest, and of how many of those one of the older.
+_COLLECT_AFTER = (50_000, 50, 100)
 
 
 def main(interface: str, *, foreground: bool, options: DeviceOptions) -> int:
@@ -94,6 +97,7 @@ async def _serve(
             if parent is not None:
                 _detach(interface, parent)
             _log.info("%s is ready", interface)
+            _spare_the_collector()
             await _first(ended.wait(), device.wait_closed())
         finally:
             await server.close()
@@ -125,6 +129,13 @@ async def _first(*waits: Coroutine[object, object, object]) -> None:
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in tasks:
         task.cancel()
+
+
+def _spare_the_collector() -> None:
+    """What was imported stays for good, and 10,000 peers should not be searched every second."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_COLLECT_AFTER)
 
 
 def _detach(interface: str, parent: Parent) -> None:

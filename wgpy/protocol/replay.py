@@ -29,8 +29,10 @@ class ReplayWindow:
             self._seen = 1 if ahead > COUNTER_WINDOW_SIZE else self._seen << ahead & _MASK | 1
             self._newest = number
             return True
+        if -ahead >= COUNTER_WINDOW_SIZE:
+            return False
         bit = 1 << -ahead
-        if -ahead >= COUNTER_WINDOW_SIZE or self._seen & bit:
+        if self._seen & bit:
             return False
         self._seen |= bit
         return True
