@@ -6,6 +6,7 @@ import hashlib
 import os
 import socket
 import threading
+import time
 from base64 import b64decode
 from typing import Self
 
@@ -18,10 +19,12 @@ from interop.wire import COOKIE_REPLY, INITIATION, RESPONSE, capture
 
 _UDP_SEGMENT = 103
 _IN_ONE_CALL = 64
-_BURST = 40
-"""Calls in one burst: 2560 initiations, more than the handshake queues of any kind hold."""
+_BURST = 20
+"""Calls in one burst: 1280 initiations, more than the handshake queues of any kind hold."""
 _PAUSE = 0.3
 """Seconds between bursts: the load is held up, and a real initiation finds room between."""
+_WORK = 8
+"""A slow (emulated) machine pauses this many times what one burst costs to make."""
 _ATTEMPTS = 12
 
 
@@ -70,10 +73,12 @@ class Flood:
         self._socket.setsockopt(socket.IPPROTO_UDP, _UDP_SEGMENT, 148)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8 << 20)
         self._socket.connect((target.outer(), PORT))
+        started = time.monotonic()
         self._calls = [
             b"".join(_initiation(target.keys.public) for _ in range(_IN_ONE_CALL))
             for _ in range(_BURST)
         ]
+        self._pause = max(_PAUSE, _WORK * (time.monotonic() - started))
         self._ending = threading.Event()
         self._error: OSError | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -83,7 +88,7 @@ class Flood:
             while not self._ending.is_set():
                 for call in self._calls:
                     self._socket.send(call)
-                self._ending.wait(_PAUSE)
+                self._ending.wait(self._pause)
         except OSError as error:
             self._error = error
 
