@@ -38,14 +38,13 @@ class Layout:
     __slots__ = (
         "capacity",
         "counters",
-        "indices",
+        "heads",
         "matrix",
         "plain",
         "sealed",
         "size",
         "slab",
         "stride",
-        "types",
     )
 
     def __init__(self, slab: "Slab", size: int, stride: int) -> None:
@@ -56,9 +55,8 @@ class Layout:
         shape, strides = (self.capacity,), (stride,)
         # uint8 (capacity, stride): whole rows.
         self.matrix: NDArray[np.uint8] = slab.array[: self.capacity * stride].reshape(-1, stride)
-        # Columns of the transport header, each (capacity,).
-        self.types: NDArray[np.uint32] = np.ndarray(shape, "<u4", slab.view, 0, strides)
-        self.indices: NDArray[np.uint32] = np.ndarray(shape, "<u4", slab.view, 4, strides)
+        # Columns of the transport header, each (capacity,): type and index as one, counter.
+        self.heads: NDArray[np.uint64] = np.ndarray(shape, "<u8", slab.view, 0, strides)
         self.counters: NDArray[np.uint64] = np.ndarray(shape, "<u8", slab.view, 8, strides)
         # A view per row, made as far as rows have been used.
         self.plain: list[memoryview] = []

@@ -28,8 +28,7 @@ def seal_batch(
 ) -> None:
     """`seal` for rows 0 .. count of a layout, the last of them `last_size` bytes long."""
     end = counter + count
-    layout.types[:count] = MESSAGE_TRANSPORT
-    layout.indices[:count] = keypair.remote_index
+    layout.heads[:count] = keypair.remote_index << 32 | MESSAGE_TRANSPORT
     layout.counters[:count] = nonces.counters[:count] = np.arange(counter, end, dtype=np.uint64)
     layout.prepare(count)
     plain, sealed = layout.plain, layout.sealed
