@@ -50,10 +50,13 @@ class Bind:
     def receive(self, sock: socket.socket, view: memoryview) -> Received | None:
         """Receive once into the start of `view` (65536 bytes). None: nothing there.
 
-        Go on until None, or come back unasked: without UDP_GRO datagrams may wait in here
-        while the socket itself is not readable any more.
+        Go on until None, or come back unasked if `may_hold`.
         """
         return self._incoming[sock].receive(view)
+
+    def may_hold(self, sock: socket.socket) -> bool:
+        """Whether datagrams may wait in here while `sock` is not readable: without UDP_GRO."""
+        return self._incoming[sock].may_hold
 
     def socket_for(self, path: Path) -> socket.socket:
         """The socket that sends along `path`. KeyError if the host lacks its family."""

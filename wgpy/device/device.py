@@ -64,7 +64,7 @@ class Device:
         self._from_host = FromHost(tun, self._send_packets, self._interface.drop)
         self._to_host = ToHost(tun, self._interface.drop)
         self._link = LinkMonitor(tun)
-        self._network = Network(self._loop, self._interface, self._settle, self._pause)
+        self._network = Network(self._loop, self._interface, self._flush, self._settle, self._pause)
         self._loop.add_reader(self._link.fileno(), self._link_changed)
         self._loop.add_reader(tun.fd, self._tun_readable)
         self._apply_link(self._link.state())

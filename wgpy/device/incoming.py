@@ -44,6 +44,11 @@ class Incoming:
         self._paths: dict[tuple[Address, bytes], Path] = {}
         self._many = None if udp_gro and gso.join_received(sock) else _many_receiver(sock)
 
+    @property
+    def may_hold(self) -> bool:
+        """Whether datagrams may wait in here while the socket itself is not readable."""
+        return self._many is not None
+
     def receive(self, view: memoryview) -> Received | None:
         """Receive once into the start of `view`. None: nothing there, or an error counted."""
         if self._many is not None:

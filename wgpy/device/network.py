@@ -29,25 +29,29 @@ _ROUTES_INTERVAL = 0.1
 class Network:
     """Moves datagrams between the sockets and the core.
 
-    `after` is called when a turn gave the core something; `pause` with True when a socket is
-    full and the host should wait, with False when it may go on.
+    `flush` is called when the core was given a batch, `settle` at the end of a turn; `pause` with
+    True when a socket is full and the host should wait, with False when it may go on.
     """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         interface: Interface,
-        after: Callable[[], None],
+        flush: Callable[[], None],
+        settle: Callable[[], None],
         pause: Callable[[bool], None],
     ) -> None:
         self._loop = loop
         self._interface = interface
-        self._after = after
+        self._flush = flush
+        self._settle = settle
         self._pause = pause
         self._slab = Slab(_RECEIVE_SIZE)
         # Lone datagrams of any size share this one.
         self._lone = self._slab.layout(_RECEIVE_SIZE)
         self._bind: Bind | None = None
+        # Sockets that are read again without being readable.
+        self._again: set[socket.socket] = set()
         self._waiting: deque[Transmit] = deque()
         self._routes = RouteMonitor()
         self._routes_check: asyncio.TimerHandle | None = None
@@ -118,10 +122,16 @@ class Network:
                 batch = DatagramBatch(layout, count, size - (count - 1) * segment, path, ecn)
             interface.receive_datagrams(batch, clock.now())
             # The rows are used again by the next receive.
-            self._after()
+            self._flush()
         else:
-            # More may wait in `bind` than the socket itself tells.
-            self._loop.call_soon(self._readable, bind, sock)
+            if bind.may_hold(sock) and sock not in self._again:
+                self._again.add(sock)
+                self._loop.call_soon(self._read_again, bind, sock)
+        self._settle()
+
+    def _read_again(self, bind: Bind, sock: socket.socket) -> None:
+        self._again.discard(sock)
+        self._readable(bind, sock)
 
     # Sending.
 
@@ -170,7 +180,7 @@ class Network:
                 self._when_writable(self._bind.socket_for(rest.path))
                 return
         self._pause(False)
-        self._after()
+        self._settle()
 
     # Sticky sources.
 
