@@ -21,7 +21,7 @@ from wgpy.protocol.constants import (
     MESSAGE_RESPONSE,
     MESSAGE_TRANSPORT,
 )
-from wgpy.tools.demolab import Lab, Node, wait_until
+from wgpy.tools.demolab import WIRE, Lab, Node, ignore_signals, wait_until
 from wgpy.tools.errors import ToolError, UsageError
 
 _PORT = 51820
@@ -35,8 +35,9 @@ _MESSAGES = {
     MESSAGE_COOKIE_REPLY: "cookie reply",
     MESSAGE_TRANSPORT: "transport data",
 }
-# Ethernet, IPv4 without options, UDP.
-_IP, _UDP, _DATAGRAM = 14, 34, 42
+# On the wire: Ethernet, IPv4 without options, UDP.
+_IPV4 = b"\x08\x00"
+_IP, _DATAGRAM = 14, 42
 
 
 def run(arguments: list[str]) -> None:
@@ -44,12 +45,26 @@ def run(arguments: list[str]) -> None:
     if arguments:
         raise UsageError(f"demo takes no arguments, found {arguments[0]!r}")
     _check_host()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _end_once)
     show = _Show(sys.stdout.isatty() and "NO_COLOR" not in os.environ)
     with tempfile.TemporaryDirectory(prefix="wgpy-demo-") as directory:
-        with Lab(Path(directory)) as lab:
-            _play(lab, show)
+        lab = Lab(Path(directory))
+        try:
+            try:
+                _play(lab, show)
+            finally:
+                lab.close()
+        finally:
+            # The one exception of a signal may have come just before the other close began.
+            lab.close()
         show.done("namespaces, interfaces and daemons are gone again")
+
+
+def _end_once(number: int, frame: object) -> None:
+    """Leave by an exception, the first time: nothing may interrupt what it sets going."""
+    ignore_signals()
+    sys.exit(128 + number)
 
 
 def _check_host() -> None:
@@ -71,15 +86,14 @@ def _play(lab: Lab, show: "_Show") -> None:
         lab.start_daemons()
     with show.step("keys exchanged, addresses given"):
         _configure(alice, bob)
-    wire = alice.capture()
-    with wire:
+    with alice.capture(alice.interface) as tunnel, alice.capture(WIRE) as wire:
         with show.step("a first echo, for which the handshake is made"):
             first = _ping(alice, bob, 1)
         show.detail(f"answered after {first[0] * 1000:.2f} ms, handshake included")
         with show.step(f"{_ECHOES} more echoes"):
             times = _ping(alice, bob, _ECHOES)
         show.detail(f"all answered, median round trip {statistics.median(times) * 1000:.2f} ms")
-        _show_wire(wire, alice, bob, show)
+        _show_wire(_frames(tunnel), _frames(wire), alice, bob, show)
     for sender, receiver in ((alice, bob), (bob, alice)):
         with show.step(f"one TCP stream from {sender.name} to {receiver.name}"):
             gigabits = _throughput(sender, receiver)
@@ -159,39 +173,46 @@ def _pump(sock: socket.socket, host: str) -> None:
             sock.sendall(data)
 
 
-def _show_wire(wire: socket.socket, alice: Node, bob: Node, show: "_Show") -> None:
-    """The last message, as the tunnel carries it and as the wire shows it."""
-    frames = _frames(wire)
+def _show_wire(
+    packets: list[bytes], frames: list[bytes], alice: Node, bob: Node, show: "_Show"
+) -> None:
+    """Alice's last packet, captured in the tunnel, and the datagram that carried it."""
+    frames = [frame for frame in frames if frame[12:14] == _IPV4]
     datagrams = [f[_DATAGRAM:] for f in frames if f[_IP + 9] == socket.IPPROTO_UDP]
-    if not datagrams:
-        raise ToolError("demo: nothing was seen on the wire")
-    leaks = sum(_SECRET[:8] in f or socket.inet_aton(alice.inner) in f for f in frames)
+    sent = [f[_DATAGRAM:] for f in frames if f[_IP + 12 : _IP + 16] == _address(alice.outer)]
+    requests = [p for p in packets if p[12:16] == _address(alice.inner)]
+    if not (requests and sent and sent[-1][0] == MESSAGE_TRANSPORT):
+        raise ToolError("demo: the echo was not seen both in the tunnel and on the wire")
+    hidden = (_SECRET, _address(alice.inner), _address(bob.inner))
+    leaks = sum(any(part in frame for part in hidden) for frame in frames)
     if leaks:
         raise ToolError(f"demo: {leaks} frames on the wire show what the tunnel carries")
-    inner = struct.pack(">BBH", 8, 0, 0) + bytes(4) + _SECRET
-    show.heading(f"What the tunnel carries ({alice.inner} > {bob.inner}, echo request)")
-    show.hexdump(inner)
+    show.heading(f"What the tunnel carries ({alice.inner} > {bob.inner}, an echo request)")
+    show.hexdump(requests[-1])
     show.heading(f"What the wire shows ({alice.outer}:{_PORT} > {bob.outer}:{_PORT}, UDP)")
-    show.hexdump(next(d for d in reversed(datagrams) if d[0] == MESSAGE_TRANSPORT))
+    show.hexdump(sent[-1])
     counts = [
         f"{sum(d[0] == kind for d in datagrams)} {name}"
         for kind, name in _MESSAGES.items()
         if any(d[0] == kind for d in datagrams)
     ]
+    show.line()
     show.done(f"seen on the wire: {', '.join(counts)}")
-    show.done(f"{len(frames)} frames searched, not a byte of the plaintext in any of them")
+    show.done(f"{len(frames)} frames searched: no secret text, no inner address in any of them")
 
 
-def _frames(wire: socket.socket) -> list[bytes]:
-    """What was captured so far: IPv4 frames of the tunnel's port or with anything else in them."""
+def _address(text: str) -> bytes:
+    return socket.inet_aton(text)
+
+
+def _frames(capture: socket.socket) -> list[bytes]:
+    """What was captured so far."""
     frames: list[bytes] = []
     while True:
         try:
-            frame = wire.recv(65536)
+            frames.append(capture.recv(65536))
         except BlockingIOError:
             return frames
-        if frame[12:14] == b"\x08\x00":
-            frames.append(frame)
 
 
 def _show_counters(alice: Node, bob: Node, show: "_Show") -> None:
@@ -252,7 +273,7 @@ class _Show:
         room = self._width - 24
         self.detail(f"{'█' * max(1, min(room, round(gigabits * 10)))} {gigabits:.2f} Gbit/s")
 
-    def hexdump(self, data: bytes, rows: int = 6) -> None:
+    def hexdump(self, data: bytes, rows: int = 8) -> None:
         for start in range(0, min(len(data), rows * 16), 16):
             row = data[start : start + 16]
             text = "".join(chr(byte) if 32 <= byte < 127 else "·" for byte in row)

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Self
+from typing import IO
 
 from pyroute2 import IPRoute, netns
 
@@ -23,8 +23,9 @@ from wgpy.tools.keys import generate_private_key, public_key
 from wgpy.uapi import client
 from wgpy.uapi.paths import is_live, socket_path
 
-_WIRE = "eth0"
+WIRE = "eth0"
 _PATIENCE = 10.0
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _ETH_P_ALL = 3
 
 
@@ -97,11 +98,11 @@ class Node:
             ip.addr("add", index=index, address=self.inner, prefixlen=24)
             ip.link("set", index=index, state="up")
 
-    def capture(self) -> socket.socket:
-        """All frames of the wire, from now on."""
+    def capture(self, device: str) -> socket.socket:
+        """All frames of a device from now on; those of a tunnel begin with the IP header."""
         sock = self.open_socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
-        sock.bind((_WIRE, _ETH_P_ALL))
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        sock.bind((device, _ETH_P_ALL))
         sock.setblocking(False)
         return sock
 
@@ -125,30 +126,24 @@ class Lab:
         self.alice = Node("alice", 1)
         self.bob = Node("bob", 2)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        # Nothing may interrupt this, or it would leave half of it behind.
-        previous = {n: signal.signal(n, signal.SIG_IGN) for n in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            self._stack.close()
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+    def close(self) -> None:
+        """Daemons, then namespaces, and all links with them; may be called again."""
+        ignore_signals()
+        self._stack.close()
 
     def lay_wire(self) -> None:
         """Two namespaces, a veth pair, an address at each end."""
         nodes = (self.alice, self.bob)
         for node in nodes:
-            netns.create(node.namespace)
-            self._stack.callback(netns.remove, node.namespace)
+            with _uninterrupted():
+                netns.create(node.namespace)
+                self._stack.callback(netns.remove, node.namespace)
         with self.alice.inside(), IPRoute() as ip:
-            peer = {"ifname": _WIRE, "net_ns_fd": self.bob.namespace}
-            ip.link("add", ifname=_WIRE, kind="veth", peer=peer)
+            peer = {"ifname": WIRE, "net_ns_fd": self.bob.namespace}
+            ip.link("add", ifname=WIRE, kind="veth", peer=peer)
         for node in nodes:
             with node.inside(), IPRoute() as ip:
-                index = ip.link_lookup(ifname=_WIRE)[0]
+                index = ip.link_lookup(ifname=WIRE)[0]
                 ip.addr("add", index=index, address=node.outer, prefixlen=24)
                 ip.link("set", index=index, state="up")
 
@@ -157,10 +152,34 @@ class Lab:
         nodes = (self.alice, self.bob)
         for node in nodes:
             log = self._stack.enter_context((self._directory / f"{node.name}.log").open("wb"))
-            self._stack.callback(node.stop)
-            node.start_daemon(log)
+            with _uninterrupted():
+                self._stack.callback(node.stop)
+                node.start_daemon(log)
         for node in nodes:
             node.wait_ready()
+
+
+def ignore_signals() -> None:
+    """From now on; for what must not be left half done."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """What is made inside has its end arranged; a signal that comes meanwhile acts afterwards.
+
+    Not by a mask and not by SIG_IGN: a daemon that is started inside would inherit those.
+    """
+    came: list[int] = []
+    previous = {n: signal.signal(n, lambda number, _: came.append(number)) for n in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        for late in came:
+            signal.raise_signal(late)
 
 
 def wait_until(what: str, condition: Callable[[], bool]) -> None:
