@@ -19,6 +19,7 @@ from interop.tunnel import End, tunnel
 class Metric:
     """One line of the result."""
 
+    key: str
     name: str
     unit: str
     more_is_better: bool
