@@ -23,6 +23,7 @@ Policy = Callable[[bool, bytes], Iterable[bytes]]
 """From (does it go to right?, datagram) to what is forwarded in its place."""
 
 ADDRESS = "10.80.0.9"
+_SO_RCVBUFFORCE = 33
 _BURST = 32
 _PAUSE = 0.002
 """Seconds after each burst, so that a receiver's buffer is not what loses datagrams."""
@@ -43,6 +44,7 @@ class Relay:
         self._left: tuple[str, int] | None = None
         self._outside = namespace.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._outside.bind((ADDRESS, PORT))
+        self._outside.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 8 << 20)
         self._inside = self._connected()
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)

@@ -101,7 +101,7 @@ class End:
         """`count` echoes, `interval` s apart; returns how many were not answered."""
         words = f"ping -n -q -c {count} -i {interval} -W 2 {peer.inner(version)}"
         try:
-            text = self.namespace.run(*words.split(), timeout=count * interval + 30)
+            text = self.namespace.run(*words.split(), timeout=2 * count * interval + 30)
         except CommandFailed as error:
             text = str(error)
         counts = re.search(r"(\d+) packets transmitted, (\d+) received", text)

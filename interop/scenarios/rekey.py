@@ -23,17 +23,17 @@ _LATE = 3.0
 def rekey_by_time(lab: Lab, left: Implementation, right: Implementation) -> None:
     """Traffic both ways for 130 s: left, who initiated, rekeys once, and no echo is lost.
 
-    t=0    left ──── initiation ────> right        5 echoes a second from either end
+    t=0    left ──── initiation ────> right        2 echoes a second from either end
     t=120  left ──── initiation ────> right        right never initiates
     """
     a, b = tunnel(lab, left, right)
     a.ping(b)
     with capture(b.namespace, lab.directory) as wire:
         lost: list[int] = []
-        backwards = threading.Thread(target=lambda: lost.append(b.ping_many(a, 650, 0.2)))
+        backwards = threading.Thread(target=lambda: lost.append(b.ping_many(a, 260, 0.5)))
         backwards.start()
         started = time.monotonic()
-        lost.append(a.ping_many(b, 650, 0.2))
+        lost.append(a.ping_many(b, 260, 0.5))
         backwards.join()
     expect(lost == [0, 0], f"echoes lost across the rekeying: {lost}")
     initiations = wire.messages(INITIATION)
