@@ -88,7 +88,8 @@ async def _serve(
     try:
         device = _open_device(interface, tun_fd, options)
     except BaseException:
-        _abandon(listening)
+        if uapi_fd is None:
+            _abandon(listening)
         raise
     with device:
         server = UapiServer(listening, device, ended.set)

@@ -1,0 +1,143 @@
+"""The host's side of a device, on a TUN in memory."""
+
+import errno
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.sim import A4, B4, packet
+from tun import virtio
+from tun.fake import FakeTun
+from tun.linux import Buffer
+from wgpy.device.fromhost import FromHost
+from wgpy.device.tohost import ToHost
+from wgpy.protocol.batch import PacketBatch, PacketRows, Slab
+from wgpy.protocol.constants import TRANSPORT_HEADER_LEN
+from wgpy.protocol.drops import DropReason, Drops
+
+
+class _Collector:
+    """What FromHost sends, copied before the slab is used again."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[bytes]] = []
+        self.drops = Drops()
+
+    def send(self, batch: PacketBatch) -> None:
+        rows = []
+        for k in range(batch.count):
+            size = batch.last_packet_size if k == batch.count - 1 else batch.packet_size
+            row = batch.layout.row(k)
+            rows.append(bytes(row[TRANSPORT_HEADER_LEN : TRANSPORT_HEADER_LEN + size]))
+        assert batch.last_packet_size <= batch.packet_size
+        self.batches.append(rows)
+
+
+def _from_host(tun: FakeTun) -> tuple[FromHost, _Collector]:
+    collector = _Collector()
+    reader = FromHost(tun, collector.send, collector.drops.count)
+    reader.mtu = 1420
+    return reader, collector
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(20, 1500), min_size=1, max_size=60))
+def test_packets_of_any_sizes_are_sent_in_order_and_unchanged(sizes: list[int]) -> None:
+    tun = FakeTun.open("fake0")
+    reader, collector = _from_host(tun)
+    packets = [packet(A4, B4, size) for size in sizes]
+    for one in packets:
+        tun.send(one)
+    reader.turn()
+    assert [p for batch in collector.batches for p in batch] == packets
+    tun.close()
+
+
+def test_packets_of_one_size_are_one_batch_and_a_shorter_one_ends_it() -> None:
+    tun = FakeTun.open("fake0")
+    reader, collector = _from_host(tun)
+    for size in (100, 100, 100, 60, 100, 200):
+        tun.send(packet(A4, B4, size))
+    reader.turn()
+    assert [[len(p) for p in batch] for batch in collector.batches] == [
+        [100, 100, 100, 60],
+        [100],
+        [200],
+    ]
+
+
+def test_a_turn_is_bounded() -> None:
+    tun = FakeTun.open("fake0")
+    reader, collector = _from_host(tun)
+    for _ in range(300):
+        tun.send(packet(A4, B4, 40))
+    reader.turn()
+    assert 0 < sum(map(len, collector.batches)) < 300
+    reader.turn()
+    assert sum(map(len, collector.batches)) == 300
+
+
+def test_a_damaged_super_packet_is_counted_and_the_next_packet_passes() -> None:
+    tun = FakeTun.open("fake0")
+    reader, collector = _from_host(tun)
+    header = virtio.Header(virtio.NEEDS_CSUM, virtio.GSO_TCPV4, 40, 1000, 9000, 16)
+    tun.send(packet(A4, B4, 3000), header.pack())
+    good = packet(A4, B4, 100)
+    tun.send(good)
+    reader.turn()
+    assert collector.drops == {DropReason.BAD_SUPER_PACKET: 1}
+    assert collector.batches == [[good]]
+
+
+def test_a_deleted_interface_raises() -> None:
+    tun = FakeTun.open("fake0")
+    reader, _ = _from_host(tun)
+    tun.delete()
+    with pytest.raises(OSError, match="bad state"):
+        reader.turn()
+
+
+class _Refusing(FakeTun):
+    """A TUN whose writes fail."""
+
+    error = 0
+
+    def write(self, buffers: Sequence[Buffer]) -> None:
+        raise OSError(self.error, "refused")
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [
+        (errno.EAGAIN, DropReason.TUN_FULL),
+        (errno.ENOBUFS, DropReason.TUN_FULL),
+        (errno.ENOMEM, DropReason.TUN_FULL),
+        (errno.EIO, DropReason.TUN_ERROR),
+        (errno.EINVAL, DropReason.TUN_ERROR),
+    ],
+)
+def test_what_the_tun_refuses_is_counted_packet_by_packet(number: int, reason: DropReason) -> None:
+    tun = _Refusing.open("fake0")
+    tun.error = number
+    drops = Drops()
+    layout = Slab(1 << 16).layout(64 + 32)
+    for k in range(3):
+        layout.row(k)[16:80] = packet(A4, B4, 64)
+    rows = PacketRows(layout, 0, np.full(3, 64))
+    ToHost(tun, drops.count).write([rows, packet(A4, B4)])
+    assert drops == {reason: 4}
+
+
+def test_rows_and_single_packets_reach_the_host_in_order() -> None:
+    tun = FakeTun.open("fake0")
+    layout = Slab(1 << 16).layout(64 + 32)
+    packets = [packet(A4, B4, 64) for _ in range(3)]
+    for k, one in enumerate(packets):
+        layout.row(k)[16:80] = one
+    last = packet(A4, B4, 90)
+    rows = PacketRows(layout, 1, np.full(2, 64))
+    ToHost(tun, Drops().count).write([rows, last])
+    assert [tun.receive()[1] for _ in range(3)] == [*packets[1:], last]
