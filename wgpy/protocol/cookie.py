@@ -52,7 +52,7 @@ class CookieChecker:
         mac1 = mac(self._mac1_key, message[: -2 * MAC_LEN])
         if not hmac.compare_digest(mac1, message[_MAC1]):
             return MacState.INVALID
-        if not under_load or now - self._secret_born > COOKIE_SECRET_MAX_AGE:
+        if not under_load or now - self._secret_born >= COOKIE_SECRET_MAX_AGE:
             return MacState.VALID
         mac2 = mac(mac(self._secret, source), message[:-MAC_LEN])
         if not hmac.compare_digest(mac2, message[_MAC2]):
@@ -61,7 +61,7 @@ class CookieChecker:
 
     def create_reply(self, message: bytes, source: bytes, now: float) -> bytes:
         """A cookie for the sender of `message`, which only its maker can decrypt."""
-        if now - self._secret_born > COOKIE_SECRET_MAX_AGE:
+        if now - self._secret_born >= COOKIE_SECRET_MAX_AGE:
             self._secret = self._random(KEY_LEN)
             self._secret_born = now
         nonce = self._random(COOKIE_NONCE_LEN)

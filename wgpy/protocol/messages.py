@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from struct import Struct
+from typing import Any
 
 from wgpy.protocol.constants import (
     COOKIE_REPLY_LEN,
@@ -70,7 +71,7 @@ def parse_cookie_reply_untrusted(message: bytes) -> CookieReply:
     return CookieReply(*_unpack(COOKIE_REPLY, MESSAGE_COOKIE_REPLY, message))
 
 
-def _unpack(layout: Struct, kind: int, message: bytes) -> tuple:  # type: ignore[type-arg]
+def _unpack(layout: Struct, kind: int, message: bytes) -> tuple[Any, ...]:
     if len(message) != layout.size:
         raise MessageError(f"{len(message)} bytes are not the {layout.size} of message {kind}")
     word, *fields = layout.unpack(message)
