@@ -43,6 +43,15 @@ def _pid(end: End) -> int:
     return end.running.process.pid
 
 
+def _status_at_its_end(end: End) -> int:
+    """Wait for a daemon that a test has ended."""
+    assert isinstance(end.running, Daemon)
+    status = end.running.process.wait(5)
+    # The lab need not stop it any more.
+    end.running.crash()
+    return status
+
+
 def _shown(end: End) -> dict[str, object]:
     """`wgpy show IFACE --json`."""
     text = run(sys.executable, "-m", "wgpy", "show", end.interface, "--json")
@@ -95,26 +104,23 @@ def _bulk(sender: End, receiver: End, megabytes: int, version: int = 4) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_and_nothing_is_left(lab: Lab, number: int) -> None:
     a, _ = tunnel(lab, _wgpy(), _wgpy())
-    assert isinstance(a.running, Daemon)
-    a.running.process.send_signal(number)
-    assert a.running.process.wait(5) == 0
+    os.kill(_pid(a), number)
+    assert _status_at_its_end(a) == 0
     assert not (_SOCKETS / f"{a.interface}.sock").exists()
     assert a.interface not in a.namespace.ip("link show")
 
 
 def test_deleting_its_socket_ends_it(lab: Lab) -> None:
     a, _ = tunnel(lab, _wgpy(), _wgpy())
-    assert isinstance(a.running, Daemon)
     (_SOCKETS / f"{a.interface}.sock").unlink()
-    assert a.running.process.wait(5) == 0
+    assert _status_at_its_end(a) == 0
     assert a.interface not in a.namespace.ip("link show")
 
 
 def test_deleting_its_interface_ends_it(lab: Lab) -> None:
     a, _ = tunnel(lab, _wgpy(), _wgpy())
-    assert isinstance(a.running, Daemon)
     a.namespace.ip(f"link delete {a.interface}")
-    assert a.running.process.wait(5) == 0
+    assert _status_at_its_end(a) == 0
     assert not (_SOCKETS / f"{a.interface}.sock").exists()
 
 

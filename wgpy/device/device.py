@@ -229,6 +229,11 @@ class Device:
     # Packets.
 
     def _tun_readable(self) -> None:
+        if not self._up:
+            # A packet can overtake the news that the link is up.
+            self._link_changed()
+            if self._closed.done():
+                return
         try:
             self._from_host.turn()
         except OSError as error:
