@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from wgpy.protocol.peer import Peer
 
 
+_JITTERS = 256
+
+
 class Transmit(NamedTuple):
     """Datagrams for one path, each `segment` bytes long but the last, which may be shorter.
 
@@ -57,6 +60,7 @@ class Shared:
     # Packets for the host: whole rows of a slab, single views, or packets of our own (ICMP).
     packets: list[PacketRows | Buffer] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
+    _jitters: list[int] = field(default_factory=list)
     # Receives (deadline, peer) when a peer must be looked at earlier than promised.
     wake: "Callable[[float, Peer], None]" = lambda deadline, peer: None
 
@@ -67,5 +71,8 @@ class Shared:
             peer.drops.count(reason, packets)
 
     def jitter(self) -> float:
-        """A random fraction in [0, 1)."""
-        return int.from_bytes(self.random(4), "little") / 2**32
+        """A random fraction in [0, 1), which need not be secret."""
+        if not self._jitters:
+            # Timers want one for almost every lone packet: not a system call each time.
+            self._jitters = list(self.random(_JITTERS))
+        return self._jitters.pop() / 256
