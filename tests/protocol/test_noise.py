@@ -185,6 +185,18 @@ def test_a_response_to_another_initiation_is_refused() -> None:
         initiator.consume_response(forged)
 
 
+def test_a_response_is_for_the_index_that_it_names() -> None:
+    """The receiver's index is not under the tag."""
+    initiator, responder, _, bob = _sides()
+    message = initiator.create_initiation(7, b"e" * 32, _STAMP)
+    opened = open_initiation_untrusted(bob, parse_initiation_untrusted(bytes(message)))
+    answer, _ = responder.create_response(responder.consume_initiation(opened, 1), 9, b"f" * 32)
+    response = parse_response_untrusted(bytes(answer))
+    with pytest.raises(NoiseError, match="no-initiation"):
+        initiator.consume_response(replace(response, receiver_index=8))
+    initiator.consume_response(response)
+
+
 def test_different_preshared_keys_make_no_session() -> None:
     initiator, responder, _, bob = _sides()
     responder.preshared_key = _PSK

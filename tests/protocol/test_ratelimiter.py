@@ -10,9 +10,11 @@ _HOSTS = ("192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::2", "2001:db8:0:1:
 _SOURCES = {host: host for host in _HOSTS} | {"2001:db8::2": "2001:db8::1"}
 
 
-@given(
-    st.lists(st.tuples(st.sampled_from(_HOSTS), st.integers(0, 400)), max_size=200),
-)
+# Mostly none, so that buckets run empty.
+_PAUSES = st.one_of(st.just(0), st.just(0), st.integers(0, 400))
+
+
+@given(st.lists(st.tuples(st.sampled_from(_HOSTS), _PAUSES), max_size=200))
 def test_answers_are_those_of_a_bucket_that_forgets_nothing(steps: list[tuple[str, int]]) -> None:
     """Times are multiples of 1/1024 s, so that both sides count exactly."""
     limiter = RateLimiter()
@@ -34,6 +36,24 @@ def test_one_more_every_twentieth_of_a_second_and_what_is_refused_costs_nothing(
         assert not limiter.allow("192.0.2.1", 0.046875)
     assert limiter.allow("192.0.2.1", 0.0625)
     assert not limiter.allow("192.0.2.1", 0.0625)
+
+
+def test_a_long_rest_saves_no_more_than_five() -> None:
+    limiter = RateLimiter()
+    assert limiter.allow("192.0.2.1", 0.0)
+    assert [limiter.allow("192.0.2.1", 100.0) for _ in range(7)] == [True] * 5 + [False] * 2
+
+
+def test_a_source_that_spent_all_is_remembered_until_it_is_full_again() -> None:
+    for rest, left in ((0.125, 2), (0.1875, 3), (0.25, 5), (0.375, 5)):
+        limiter = RateLimiter()
+        for _ in range(5):
+            limiter.allow("192.0.2.1", 0.0)
+        # Another source's turn is when this one might be forgotten.
+        limiter.allow("192.0.2.2", rest)
+        assert [limiter.allow("192.0.2.1", rest) for _ in range(7)] == [True] * left + [False] * (
+            7 - left
+        )
 
 
 def test_a_flood_of_other_sources_does_not_give_a_spent_source_new_tokens() -> None:
