@@ -127,8 +127,8 @@ def test_simultaneous_initiations_end_in_one_working_session(
     forth, back = packet(A4, B4), packet(B4, A4)
     alice.send(forth)
     bob.send(back)
-    # Each answers the other and forgets its own: as in the kernel, the first to try again wins.
-    wire.run(12)
+    # At once, though each has answered the other before its own was answered.
+    wire.run(2 * (delay_a + delay_b) + 0.1)
     assert bob.received == [forth]
     assert alice.received == [back]
     wire.mend()

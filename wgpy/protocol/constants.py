@@ -66,7 +66,6 @@ MAX_QUEUED_INCOMING_HANDSHAKES: Final = 4096
 UNDER_LOAD_QUEUE: Final = MAX_QUEUED_INCOMING_HANDSHAKES // 8
 RATELIMIT_PER_SECOND: Final = 20
 RATELIMIT_BURST: Final = 5
-RATELIMIT_COLLECT_AFTER: Final = 1.0
 RATELIMIT_MAX_ENTRIES: Final = 2**16
 
 # The kernel: packets that wait for a session, per peer; and peers per interface.

@@ -19,7 +19,6 @@ from wgpy.protocol.constants import (
     UNDER_LOAD_AFTER,
     UNDER_LOAD_QUEUE,
 )
-from wgpy.protocol.constants import HANDSHAKE_DSCP as _TOS
 from wgpy.protocol.cookie import CookieChecker, MacState, source_bytes
 from wgpy.protocol.drops import DropReason
 from wgpy.protocol.events import Event, EventKind
@@ -124,9 +123,7 @@ class Handshakes:
             reply = self._checker.create_reply(message, source, now)
             self._shared.drop(DropReason.COOKIE_SENT)
             self._shared.transmits.append(
-                Transmit(
-                    Path(path.endpoint, path.source), [reply], len(reply), _TOS, len(reply), None
-                )
+                Transmit(Path(path.endpoint, path.source), [reply], len(reply), 0, len(reply), None)
             )
             self._shared.events.append(Event(EventKind.COOKIE_SENT, None, str(path.endpoint)))
             return False

@@ -76,7 +76,7 @@ class Interface:
         """
         self._check(change)
         if change.private_key is not None:
-            self._set_private_key(change.private_key)
+            self._set_private_key(change.private_key, now)
         if change.listen_port is not None:
             self._outbound.listen_port = change.listen_port
         if change.fwmark is not None:
@@ -92,7 +92,7 @@ class Interface:
         if len(known) > MAX_PEERS:
             raise ConfigError(f"more than {MAX_PEERS} peers on one interface", ENOSPC)
 
-    def _set_private_key(self, key: Secret) -> None:
+    def _set_private_key(self, key: Secret, now: float) -> None:
         shared = self._shared
         identity = None if key == ZERO_KEY else Identity(key)
         if identity is not None:
@@ -103,11 +103,14 @@ class Interface:
                 self._remove_peers([ourselves])
         elif shared.identity is None:
             return
+        first = shared.identity is None
         shared.identity = identity
         self._handshakes.clear()
         self._handshakes.identity_changed()
         for peer in self._peers.values():
             peer.identity_changed()
+            if first and shared.up:
+                peer.send_staged(now)
 
     def _configure_peer(self, change: PeerChange, now: float) -> None:
         shared = self._shared

@@ -141,8 +141,8 @@ def _open(key: bytes, ciphertext: bytes, transcript: bytes) -> bytes:
 class Handshake:
     """The handshakes with one peer: at most one of ours is in flight, and theirs are answered.
 
-    Answering leaves ours alone, so that of two initiations that cross each other both succeed.
-    (The kernel forgets its own, and waits for REKEY_TIMEOUT when both sides do.)
+    DEVIATION: answering leaves ours alone, so that two initiations that cross both succeed. The
+    kernel forgets its own, and waits for REKEY_TIMEOUT when both sides do.
     """
 
     def __init__(

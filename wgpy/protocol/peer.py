@@ -109,12 +109,10 @@ class Peer:
 
     def send_staged(self, now: float) -> None:
         """Send what is staged if a session allows it, else ask for one."""
-        if not self.staged:
+        # Without an endpoint only a keepalive can be staged; it waits for one.
+        if not self.staged or self.path is None:
             return
         keypair = self.keypairs.current
-        if self.path is None:
-            self._drop_staged(DropReason.NO_ENDPOINT)
-            return
         counter = keypair.reserve(len(self.staged), now) if keypair is not None else None
         if keypair is None or counter is None:
             self.initiate(now)
@@ -168,6 +166,7 @@ class Peer:
         if now - self._last_sent_handshake < REKEY_TIMEOUT:
             if retry:
                 # We answered an initiation meanwhile; should nothing come of it, try again.
+                # DEVIATION: the kernel waits for the next packet to send.
                 self.timers.handshake_initiated(self._last_sent_handshake)
             return
         if self.shared.identity is None or not self.handshake.possible:
@@ -217,6 +216,8 @@ class Peer:
         self._event(EventKind.SESSION_CREATED)
 
     def _handshake_complete(self) -> None:
+        # An initiation of ours that nobody answered is void: its response could come hours later.
+        self._forget_handshake()
         self.timers.handshake_complete()
         self.last_handshake_ns = self.shared.wall_ns()
         self._event(EventKind.HANDSHAKE_COMPLETE)
