@@ -38,10 +38,13 @@ def test_every_planted_fault_has_its_scenario() -> None:
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
     """Of each fault; they are played side by side, as most of their time is waiting."""
 
+    directory = tmp_path_factory.mktemp("mutants")
+
     def play(fault: str) -> Result:
         command = f"{sys.executable} -m tests.mutants {fault}"
-        directory = tmp_path_factory.mktemp(fault)
-        (result,) = play_all("wireguard-go-bookworm", [_NOTICED_BY[fault]], command, directory)
+        (result,) = play_all(
+            "wireguard-go-bookworm", [_NOTICED_BY[fault]], command, directory / fault
+        )
         return result
 
     with ThreadPoolExecutor(4) as pool:
