@@ -5,24 +5,21 @@ import socket
 from struct import Struct
 from typing import NamedTuple
 
+from tun import netlink
 from wgpy.protocol.path import Path, Source
 
-# include/uapi/linux/netlink.h, rtnetlink.h
-_NLM_F_REQUEST = 1
-_RTM_NEWROUTE = 24
+# include/uapi/linux/rtnetlink.h
 _RTM_GETROUTE = 26
 _RTA_DST, _RTA_SRC, _RTA_OIF, _RTA_MARK = 1, 2, 4, 16
 _RTA_IP_PROTO, _RTA_DPORT = 27, 29
-_RTN_LOCAL = 2
+# Larger kinds say why there is no route: blackhole, unreachable, prohibit, throw.
+_RTN_LOCAL, _RTN_MULTICAST = 2, 5
 # RTNLGRP_*: LINK, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, IPV6_RULE.
 _GROUPS = sum(1 << group - 1 for group in (1, 5, 7, 8, 9, 11, 19))
 
-_NLMSGHDR = Struct("=IHHII")
 _RTMSG = Struct("=BBBBBBBBI")
-_RTATTR = Struct("=HH")
 _INT = Struct("=i")
 _UINT = Struct("=I")
-_RECEIVE_SIZE = 16 * 1024
 
 
 class RouteMonitor:
@@ -30,15 +27,12 @@ class RouteMonitor:
 
     def __init__(self) -> None:
         """Raises OSError."""
-        kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK
-        self._events = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
+        self._events = netlink.open_socket(_GROUPS)
         try:
-            self._events.bind((0, _GROUPS))
-            self._requests = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
+            self._requests = netlink.open_socket()
         except BaseException:
             self._events.close()
             raise
-        self._requests.connect((0, 0))
 
     def close(self) -> None:
         self._events.close()
@@ -50,17 +44,7 @@ class RouteMonitor:
 
     def drain(self) -> bool:
         """Take what is there to read. True if links, addresses, routes or rules changed."""
-        changed = False
-        while True:
-            try:
-                self._events.recv(_RECEIVE_SIZE)
-            except BlockingIOError:
-                return changed
-            except OSError as error:
-                # So much changed that the kernel could not tell it all.
-                if error.errno != errno.ENOBUFS:
-                    raise
-            changed = True
+        return sum(1 for _ in netlink.drain(self._events)) > 0
 
     def still_valid(self, path: Path, fwmark: int) -> bool:
         """Whether the path's source is a local address whose route leaves by its interface.
@@ -86,19 +70,19 @@ class RouteMonitor:
         address = _packed(source.address)
         # Link-local addresses belong to an interface, others to the host.
         interface = source.interface if _is_link_local(address) else 0
-        route = self._ask(address, _attribute(_RTA_OIF, _INT.pack(interface)))
+        route = self._ask(address, netlink.attribute(_RTA_OIF, _INT.pack(interface)))
         return route is not None and route.kind == _RTN_LOCAL
 
     def _lookup(self, path: Path, source: Source | None, fwmark: int) -> "_Route | None":
         """The kernel's choice for datagrams of this path."""
         host, port, scope_id = path.endpoint
-        attributes = _attribute(_RTA_MARK, _UINT.pack(fwmark))
-        attributes += _attribute(_RTA_IP_PROTO, bytes((socket.IPPROTO_UDP,)))
-        attributes += _attribute(_RTA_DPORT, port.to_bytes(2, "big"))
+        attributes = netlink.attribute(_RTA_MARK, _UINT.pack(fwmark))
+        attributes += netlink.attribute(_RTA_IP_PROTO, bytes((socket.IPPROTO_UDP,)))
+        attributes += netlink.attribute(_RTA_DPORT, port.to_bytes(2, "big"))
         if source is not None:
-            attributes += _attribute(_RTA_SRC, _packed(source.address))
+            attributes += netlink.attribute(_RTA_SRC, _packed(source.address))
         if scope_id:
-            attributes += _attribute(_RTA_OIF, _INT.pack(scope_id))
+            attributes += netlink.attribute(_RTA_OIF, _INT.pack(scope_id))
         return self._ask(_packed(host), attributes)
 
     def _ask(self, destination: bytes, attributes: bytes) -> "_Route | None":
@@ -107,11 +91,15 @@ class RouteMonitor:
         family = socket.AF_INET6 if is_v6 else socket.AF_INET
         bits = 8 * len(destination)
         body = _RTMSG.pack(family, bits, bits, 0, 0, 0, 0, 0, 0)
-        body += _attribute(_RTA_DST, destination) + attributes
-        header = _NLMSGHDR.pack(_NLMSGHDR.size + len(body), _RTM_GETROUTE, _NLM_F_REQUEST, 0, 0)
-        # The kernel answers before send returns.
-        self._requests.send(header + body)
-        return _parse(self._requests.recv(_RECEIVE_SIZE))
+        body += netlink.attribute(_RTA_DST, destination) + attributes
+        try:
+            (answer,) = netlink.request(self._requests, _RTM_GETROUTE, 0, body)
+        except OSError as error:
+            if error.errno in (errno.ENOBUFS, errno.ENOMEM):
+                raise
+            # ENETUNREACH, EHOSTUNREACH, EACCES, EINVAL: each is a way to have none.
+            return None
+        return _parse(answer)
 
 
 class _Route(NamedTuple):
@@ -122,22 +110,11 @@ class _Route(NamedTuple):
 
 
 def _parse(answer: bytes) -> _Route | None:
-    length, message, _, _, _ = _NLMSGHDR.unpack_from(answer)
-    if message != _RTM_NEWROUTE:
+    kind = _RTMSG.unpack_from(answer)[7]
+    if kind > _RTN_MULTICAST:
         return None
-    kind = _RTMSG.unpack_from(answer, _NLMSGHDR.size)[7]
-    offset = _NLMSGHDR.size + _RTMSG.size
-    while offset < length:
-        size, attribute = _RTATTR.unpack_from(answer, offset)
-        if attribute == _RTA_OIF:
-            (interface,) = _INT.unpack_from(answer, offset + _RTATTR.size)
-            return _Route(kind, interface)
-        offset += -(-size // 4) * 4
-    return _Route(kind, 0)
-
-
-def _attribute(kind: int, data: bytes) -> bytes:
-    return _RTATTR.pack(_RTATTR.size + len(data), kind) + data + bytes(-len(data) % 4)
+    interface = netlink.attributes(answer, _RTMSG.size).get(_RTA_OIF)
+    return _Route(kind, 0 if interface is None else _INT.unpack(interface)[0])
 
 
 def _packed(address: str) -> bytes:
