@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 from typing import IO, Any
 
 from interop.netns import Namespace
-from interop.shell import wait_until
-from interop.tunnel import End
+from interop.shell import run, wait_until
+from interop.tunnel import PORT, End
 
 _PORT = 5201
 
@@ -56,6 +57,44 @@ def _client(
 
 def _listening(namespace: Namespace) -> bool:
     return f":{_PORT} " in namespace.run("ss", "-Htln")
+
+
+def lost_on_the_way(result: dict[str, Any], receiver: End, way: str = "sum") -> int:
+    """Datagrams of a UDP flow that are missing, without those that arrived in vain.
+
+    On a loaded machine iperf3 may be too late to read; the kernel counts what its socket had no
+    room for. Nothing is forgiven to the sockets of our daemon.
+
+    :param way: `sum`, or `sum_bidir_reverse` for what the client received.
+    """
+    assert overflowed(receiver) == 0, "the daemon was too late to read its UDP socket"
+    late = _fields(receiver.namespace.run("cat", "/proc/net/snmp"))["RcvbufErrors"]
+    late += _fields6(receiver.namespace.run("cat", "/proc/net/snmp6"))["Udp6RcvbufErrors"]
+    return max(0, int(result[way]["lost_packets"]) - late)
+
+
+def overflowed(end: End) -> int:
+    """Datagrams that the sockets of a daemon had no room for."""
+    lines = end.namespace.run("cat", "/proc/net/udp", "/proc/net/udp6").splitlines()
+    ours = [words for line in lines if (words := line.split())[1].endswith(f":{PORT:04X}")]
+    assert ours, "the daemon has no sockets"
+    return sum(int(words[-1]) for words in ours)
+
+
+def drops(end: End) -> dict[str, int]:
+    """Of our daemon, by reason."""
+    text = run(sys.executable, "-m", "wgpy", "show", end.interface, "--json")
+    named: dict[str, int] = json.loads(text)[end.interface].get("drops", {})
+    return named
+
+
+def _fields(snmp: str) -> dict[str, int]:
+    names, values = (line.split()[1:] for line in snmp.splitlines() if line.startswith("Udp:"))
+    return dict(zip(names, map(int, values), strict=True))
+
+
+def _fields6(snmp6: str) -> dict[str, int]:
+    return {name: int(value) for name, value in map(str.split, snmp6.splitlines())}
 
 
 def crashes(directory: Path) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import sys
 import time
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from interop.netns import Lab, add_address
 from interop.shell import ScenarioFailed, run, wait_until
 from interop.tunnel import End, tunnel
 from interop.wire import DATA, INITIATION, Message, capture
-from tests.system.flows import Flow, crashes
+from tests.system.flows import Flow, crashes, drops, lost_on_the_way
 
 pytestmark = pytest.mark.system
 
@@ -49,9 +48,9 @@ def test_tcp_and_udp_of_both_versions_pass_over_both_versions(
     for sender, receiver in ((a, b), (b, a)):
         sent = Flow(sender, receiver, 1, version=inner).result()
         assert sent["sum_received"]["bytes"] > 1_000_000
-        datagrams = Flow(sender, receiver, 1, "-u -b 5M -l 1200", inner).result()["sum"]
-        assert datagrams["packets"] > 400
-        assert datagrams["lost_packets"] == 0
+        udp = Flow(sender, receiver, 1, "-u -b 5M -l 1200", inner).result()
+        assert udp["sum"]["packets"] > 400
+        assert lost_on_the_way(udp, receiver) == 0
 
 
 @pytest.mark.slow
@@ -63,9 +62,10 @@ def test_streams_go_on_while_the_keys_change(lab: Lab) -> None:
     first = a.handshake_time(b)
     end = flow.result()
     assert 119 <= a.handshake_time(b) - first <= 124
-    for way in ("sum", "sum_bidir_reverse"):
+    for way, receiver in (("sum", b), ("sum_bidir_reverse", a)):
         assert end[way]["packets"] > 50_000
-        assert end[way]["lost_packets"] == 0
+        assert lost_on_the_way(end, receiver, way) == 0
+        assert drops(receiver) == {}
 
 
 def test_the_mtu_may_change_under_traffic(lab: Lab) -> None:
@@ -88,18 +88,12 @@ def test_with_the_largest_mtu_what_fits_a_datagram_passes_and_the_rest_harms_nob
 ) -> None:
     a, b = tunnel(lab, _WGPY, _WGPY, mtu=65535)
     a.ping(b, more=f"-M do -s {_LARGEST - 28}")
-    before = sum(_drops(a).values())
+    before = sum(drops(a).values())
     with pytest.raises(ScenarioFailed):
         a.ping(b, more=f"-M do -s {65535 - 28}", within=1)
-    assert sum(_drops(a).values()) == before + 1
+    assert sum(drops(a).values()) == before + 1
     a.ping(b)
     assert Flow(a, b, 1, "-M 1400").result()["sum_received"]["bytes"] > 1_000_000
-
-
-def _drops(end: End) -> dict[str, int]:
-    text = run(sys.executable, "-m", "wgpy", "show", end.interface, "--json")
-    drops: dict[str, int] = json.loads(text)[end.interface].get("drops", {})
-    return drops
 
 
 def test_a_prefix_that_changes_hands_under_traffic_loses_only_what_is_under_way(lab: Lab) -> None:
