@@ -23,7 +23,7 @@ _BURST = 20
 """Calls in one burst: 1280 initiations, more than the handshake queues of any kind hold."""
 _PAUSE = 0.3
 """Seconds between bursts: the load is held up, and a real initiation finds room between."""
-_WORK = 20
+_WORK = 80
 """A slow (emulated) machine pauses this many times what one burst costs to make."""
 _ATTEMPTS = 12
 
