@@ -9,6 +9,7 @@ _V4_HEADER = 20
 _V6_HEADER = 40
 _ECN = 3
 _NOT_ECT = 0
+_ECT_0 = 2
 _CE = 3
 
 
@@ -69,10 +70,17 @@ def source(packet: memoryview) -> bytes:
 
 
 def encapsulate_ecn(packet: Buffer) -> int:
-    """The outer traffic class: no DSCP, and the mark of the packet (RFC 6040, section 4.1)."""
-    if packet[0] >> 4 == 4:
-        return packet[1] & _ECN
-    return packet[1] >> 4 & _ECN
+    """The outer traffic class: no DSCP, and whether the packet can bear a mark.
+
+    DEVIATION from RFC 6040, section 4.1, with the kernel: a packet that is marked already is
+    outside as one that can be (RFC 3168, section 9.1.1), so only the tunnel's marks are seen there.
+    """
+    mark = _mark(packet)
+    return _ECT_0 if mark == _CE else mark
+
+
+def _mark(packet: Buffer) -> int:
+    return packet[1] & _ECN if packet[0] >> 4 == 4 else packet[1] >> 4 & _ECN
 
 
 def decapsulate_ecn(outer: int, packet: memoryview) -> None:
@@ -80,7 +88,7 @@ def decapsulate_ecn(outer: int, packet: memoryview) -> None:
 
     DEVIATION from RFC 6040, section 4.2, with the kernel: a packet that cannot is not dropped.
     """
-    if outer & _ECN != _CE or encapsulate_ecn(packet) == _NOT_ECT:
+    if outer & _ECN != _CE or _mark(packet) == _NOT_ECT:
         return
     if packet[0] >> 4 == 6:
         packet[1] |= _CE << 4
