@@ -308,7 +308,8 @@ def test_link_down_and_up_again_makes_a_new_session(lab: Lab) -> None:
     # Silence: even the port is closed.
     assert f":{PORT} " not in a.namespace.run("ss", "-Huln")
     a.namespace.ip(f"link set {a.interface} up")
-    a.ping(b)
+    # Right may hold the second initiation for a flood, if it was quick: then comes another.
+    a.ping(b, within=8)
 
 
 # Rest, and load.
