@@ -7,6 +7,7 @@ Software emulation throughout: where /dev/kvm exists a nested guest may still ha
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import signal
@@ -20,6 +21,7 @@ from interop import cache
 from interop.counterparts.base import Unavailable
 from interop.counterparts.kernel import Kernel
 from interop.results import Result
+from interop.shell import ScenarioFailed
 
 _OPTIONS = "--disable-kvm --disable-microvm --force-9p --cpus 1 --memory 1G --user root --verbose"
 """One processor: with two, the kernel's patching of its own code crashes it under emulation."""
@@ -46,26 +48,50 @@ def play_in_guest(
 
     :raises Unavailable: no kernel, QEMU or virtme-ng can be had.
     """
-    image, release = _image(kernel)
-    tools = _tools()
+    _, release = _image(kernel)
     results = directory / "results.jsonl"
     results.write_text("")
-    script = _write_scripts(
-        directory,
-        [
-            "--kernel",
-            kernel.name,
-            "--implementation",
-            implementation,
-            "--directory",
-            str(directory),
-            *scenarios,
-        ],
-    )
-    argv = ["vng", "-r", str(image), *_OPTIONS.split(), f"--rwdir={directory}", "--rodir=/mnt=/"]
+    options = ["--kernel", kernel.name, "--implementation", implementation]
+    argv = ["-m", "interop.guest", *options, "--directory", str(directory), *scenarios]
+    left = list(scenarios)
+    with _guest(kernel, [sys.executable, *argv], directory) as guest:
+        for result in _follow(results, guest, patience):
+            if result.scenario in left:
+                left.remove(result.scenario)
+            yield result
+    why = f"the guest ended early: {_last_words(directory)}"
+    for name in left:
+        yield Result(name, kernel.name, release, "error", 0, why)
+        why = "the guest had ended"
+
+
+def run_in_guest(
+    kernel: Kernel, argv: list[str], directory: Path, patience: float
+) -> tuple[int, str]:
+    """Boot `kernel` and run a command inside: its exit status, and all that it printed.
+
+    :raises Unavailable: no kernel, QEMU or virtme-ng can be had.
+    :raises ScenarioFailed: the guest ended early, or has not ended after `patience` s.
+    """
+    status = directory / "status"
+    expired = contextlib.suppress(subprocess.TimeoutExpired)
+    with _guest(kernel, argv, directory) as guest, expired:
+        guest.wait(patience)
+    if not status.exists():
+        raise ScenarioFailed(f"the guest ended early: {_last_words(directory)}")
+    return int(status.read_text()), (directory / "guest.log").read_text(errors="replace")
+
+
+@contextlib.contextmanager
+def _guest(kernel: Kernel, argv: list[str], directory: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A machine that runs a command and ends; what it printed and its status are in `directory`."""
+    image, _ = _image(kernel)
+    tools = _tools()
+    script = _write_scripts(directory, argv)
+    vng = ["vng", "-r", str(image), *_OPTIONS.split(), f"--rwdir={directory}", "--rodir=/mnt=/"]
     with (directory / "console.log").open("wb") as console:
         guest = subprocess.Popen(
-            [*argv, "--", "sh", str(script)],
+            [*vng, "--", "sh", str(script)],
             stdin=subprocess.DEVNULL,
             stdout=console,
             stderr=subprocess.STDOUT,
@@ -73,25 +99,18 @@ def play_in_guest(
             start_new_session=True,
         )
         try:
-            left = list(scenarios)
-            for result in _follow(results, guest, patience):
-                if result.scenario in left:
-                    left.remove(result.scenario)
-                yield result
+            yield guest
         finally:
             _power_off(guest)
-    why = f"the guest ended early: {_last_words(directory)}"
-    for name in left:
-        yield Result(name, kernel.name, release, "error", 0, why)
-        why = "the guest had ended"
 
 
-def _write_scripts(directory: Path, arguments: list[str]) -> Path:
+def _write_scripts(directory: Path, argv: list[str]) -> Path:
     """What the guest runs; returns the script that it is to start with."""
     (directory / "play.sh").write_text(
         f"cd {shlex.quote(str(_HOME))}\n"
         f"export WGPY_CACHE={shlex.quote(str(cache.directory()))}\n"
-        f"exec {shlex.join([sys.executable, '-m', 'interop.guest', *arguments])}\n"
+        f"{shlex.join(argv)}\n"
+        f"echo $? >{shlex.quote(str(directory / 'status'))}\n"
     )
     boot = directory / "boot.sh"
     boot.write_text(_CACHED_ROOT.format(directory=shlex.quote(str(directory))))

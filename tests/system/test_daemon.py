@@ -365,7 +365,8 @@ def test_a_hundred_thousand_bad_datagrams_during_a_transfer_change_nothing(lab: 
     a.ping(b)
     dropped = sum(_drops(b).values())
     lost = _buffer_errors(b)
-    assert dropped >= count - 10 if not lost else dropped > count // 2
+    # Each was counted, by us or by the kernel whose buffer was full.
+    assert count - 10 <= dropped + lost
     assert dropped <= count + 100
     assert b.show("endpoints", a) == a.endpoint()
     log = (lab.directory / f"{b.interface}.log").read_text()
