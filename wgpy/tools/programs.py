@@ -1,8 +1,10 @@
 """Other programs, run in sight: each is told on standard error before it runs, as wg-quick does."""
 
 import shutil
+import signal
 import subprocess
 import sys
+from functools import partial
 
 from wgpy.tools.errors import ToolError
 
@@ -43,6 +45,26 @@ def run_hooks(hooks: list[str], name: str) -> None:
     for hook in hooks:
         command = hook.replace("%i", name)
         tell(command)
-        status = subprocess.run([*shell, "-c", command], check=False).returncode
+        status = _run_unleft([*shell, "-c", command])
         if status:
             raise ToolError(f"{name}: the hook {hook!r} failed with status {status}")
+
+
+def _run_unleft(argv: list[str]) -> int:
+    """Run a program that does not outlive us when a signal ends us, whatever the moment."""
+    ending = {signal.SIGINT, signal.SIGTERM}
+    # A signal while the program is being started would leave nobody who knows of it.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ending)
+    unblock = partial(signal.pthread_sigmask, signal.SIG_SETMASK, before)
+    try:
+        process = subprocess.Popen(argv, preexec_fn=unblock)
+    except BaseException:
+        unblock()
+        raise
+    with process:
+        try:
+            unblock()
+            return process.wait()
+        except BaseException:
+            process.kill()
+            raise
