@@ -15,8 +15,6 @@ LABEL_COOKIE: Final = b"cookie--"
 KEY_LEN: Final = 32
 TAG_LEN: Final = 16
 MAC_LEN: Final = 16
-TIMESTAMP_LEN: Final = 12
-COOKIE_LEN: Final = 16
 COOKIE_NONCE_LEN: Final = 24
 
 # Section 5.4.2 to 5.4.7: the type byte of each message; three reserved zero bytes follow it,
