@@ -186,7 +186,9 @@ class Device:
         if state.mtu != self._interface.mtu or self._from_host.mtu == 0:
             self._interface.mtu = self._from_host.mtu = state.mtu
             self._fit_super_packets(state.mtu)
-        self._interface.set_own_addresses(*self._link.addresses())
+        # Only ICMP errors need them, and do without.
+        with contextlib.suppress(OSError):
+            self._interface.set_own_addresses(*self._link.addresses())
         if state.up and not self._up:
             self._up = True
             self._bring_up()
