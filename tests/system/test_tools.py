@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from interop.shell import wait_until
 from wgpy.uapi.paths import socket_path
 
 pytestmark = pytest.mark.system
@@ -89,6 +90,15 @@ class Host:
         text = re.sub(r" (valid_lft|preferred_lft|link/\S+) .*", "", text)
         return "\n".join(sorted(re.sub(r"^\d+: ", "", line) for line in text.splitlines()))
 
+    def state_when_up(self) -> str:
+        """The kernel adds the local route of an IPv6 address a moment after the address."""
+
+        def found() -> str:
+            state = self.state()
+            return state if "local fd09::1 " in state else ""
+
+        return wait_until("the IPv6 address is in use", found, 10)
+
     def close(self) -> None:
         socket_path(self.name).unlink(missing_ok=True)
         subprocess.run(["ip", "netns", "del", self.name], check=True)
@@ -122,11 +132,11 @@ def test_up_makes_what_wg_quick_makes(host: Host, interface: str, allowed: str) 
     before = host.state()
     host.write(interface, allowed)
     ok(host.run("wg-quick", "up", str(host.config)))
-    theirs = host.state()
+    theirs = host.state_when_up()
     ok(host.run("wg-quick", "down", str(host.config)))
     assert host.state() == before
     ok(host.wgpy("up", str(host.config)))
-    ours = host.state()
+    ours = host.state_when_up()
     ok(host.wgpy("down", str(host.config)))
     assert ours == theirs
     assert host.state() == before
@@ -213,10 +223,10 @@ def test_being_terminated_in_the_middle_undoes_all(host: Host) -> None:
 def test_up_twice_and_down_twice_are_refused(host: Host) -> None:
     host.write()
     ok(host.wgpy("up", str(host.config)))
-    up = host.state()
+    up = host.state_when_up()
     again = host.wgpy("up", str(host.config))
     assert again.returncode == 1 and "exists already" in again.stderr
-    assert host.state() == up
+    assert host.state_when_up() == up
     ok(host.wgpy("down", str(host.config)))
     again = host.wgpy("down", str(host.config))
     assert again.returncode == 1 and "is not a WireGuard interface" in again.stderr
@@ -225,14 +235,14 @@ def test_up_twice_and_down_twice_are_refused(host: Host) -> None:
 def test_save_config_writes_what_up_reads_again(host: Host) -> None:
     host.write("SaveConfig = true\nMTU = 1300\nTable = 77\nPostUp = true")
     ok(host.wgpy("up", str(host.config)))
-    first = host.state()
+    first = host.state_when_up()
     ok(host.wgpy("set", host.name, "peer", PEER, "persistent-keepalive", "25"))
     ok(host.wgpy("down", str(host.config)))
     text = host.config.read_text()
     assert "PersistentKeepalive = 25\n" in text and "PostUp = true\n" in text
     assert host.config.stat().st_mode & 0o777 == 0o600
     ok(host.wgpy("up", str(host.config)))
-    assert host.state() == first
+    assert host.state_when_up() == first
     ok(host.wgpy("down", str(host.config)))
 
 
