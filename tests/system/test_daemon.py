@@ -253,7 +253,7 @@ def test_all_mtus_carry_tcp_and_full_packets(lab: Lab, mtu: int) -> None:
 # Changes under traffic.
 
 
-def test_a_new_listen_port_under_traffic_loses_nothing_that_the_peer_can_follow(lab: Lab) -> None:
+def test_a_new_listen_port_is_followed_with_the_next_packet(lab: Lab) -> None:
     a, b = tunnel(lab, _wgpy(), _wgpy())
     a.ping(b)
     for port in (PORT + 1, PORT + 2, PORT):
