@@ -19,7 +19,7 @@ from pathlib import Path
 from interop import matrix, netns
 from interop.counterparts import COUNTERPARTS
 from interop.counterparts.userspace import Userspace
-from interop.runner import play_all
+from interop.runner import play_matrix
 from interop.scenarios import SCENARIOS
 
 
@@ -35,10 +35,10 @@ def main() -> int:
     implementation = _absolute(options.implementation)
     names = options.scenarios or [n for n, s in SCENARIOS.items() if not (options.quick and s.slow)]
     results = []
-    for counterpart in options.against or list(COUNTERPARTS):
-        for result in play_all(counterpart, names, implementation, options.keep):
-            print(result, flush=True)
-            results.append(result)
+    counterparts = options.against or list(COUNTERPARTS)
+    for result in play_matrix(counterparts, names, implementation, options.keep):
+        print(result, flush=True)
+        results.append(result)
     if options.command == "matrix":
         version = Userspace("ours", implementation).version()
         matrix.write(options.output, options.implementation, version, results)

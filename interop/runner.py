@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 from interop import cache, vm
@@ -31,35 +33,85 @@ _GUEST_PATIENCE = 400.0
 """Seconds of silence after which a guest is given up: longer than any scenario."""
 
 
-def play_all(
-    counterpart: str, scenarios: list[str], implementation: str, keep: Path | None = None
+def play_matrix(
+    counterparts: list[str], scenarios: list[str], implementation: str, keep: Path | None = None
 ) -> Iterator[Result]:
-    """One result for each scenario, as they end.
+    """All scenarios against each counterpart: first what runs here, one after the other, then
+    the guests, as many at a time as there are processors, as each is emulated by one.
 
     :param implementation: the command under test; the interface name is added to it.
     :param keep: where logs and captures stay; without it they are thrown away.
     """
+    with _directory(keep) as kept:
+        guests = []
+        for name in counterparts:
+            if not isinstance(COUNTERPARTS[name], Kernel):
+                yield from play_all(name, scenarios, implementation, kept)
+                continue
+            shares = enumerate([scenarios[0::2], scenarios[1::2]], 1)
+            guests += [_play(name, s, implementation, kept / f"{name}-{n}") for n, s in shares if s]
+        yield from _in_turn(guests, os.cpu_count() or 1)
+
+
+def play_all(
+    counterpart: str, scenarios: list[str], implementation: str, keep: Path | None = None
+) -> Iterator[Result]:
+    """One result for each scenario against one counterpart, as they end; see `play_matrix`."""
+    with _directory(keep) as kept:
+        for result in _play(counterpart, scenarios, implementation, kept / counterpart):
+            if result is not None:
+                yield result
+
+
+@contextlib.contextmanager
+def _directory(keep: Path | None) -> Iterator[Path]:
+    if keep is not None:
+        yield keep.resolve()
+        return
+    runs = cache.directory() / "runs"
+    runs.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=runs) as name:
+        yield Path(name)
+
+
+def _in_turn(guests: list[Generator[Result | None, None, None]], at_once: int) -> Iterator[Result]:
+    """The results of all, of which `at_once` run; `None` from one means: nothing new yet."""
+    waiting, running = deque(guests), list[Generator[Result | None, None, None]]()
+    try:
+        while waiting or running:
+            while waiting and len(running) < at_once:
+                running.append(waiting.popleft())
+            for guest in list(running):
+                try:
+                    result = next(guest)
+                except StopIteration:
+                    running.remove(guest)
+                    continue
+                if result is not None:
+                    yield result
+    finally:
+        for guest in running:
+            guest.close()
+
+
+def _play(
+    counterpart: str, scenarios: list[str], implementation: str, directory: Path
+) -> Generator[Result | None, None, None]:
     theirs = COUNTERPARTS[counterpart]
-    with contextlib.ExitStack() as stack:
-        if keep is None:
-            runs = cache.directory() / "runs"
-            runs.mkdir(exist_ok=True)
-            keep = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=runs)))
-        keep = keep.resolve() / counterpart
-        keep.mkdir(parents=True, exist_ok=True)
-        try:
-            cache.need(_TOOLS)
-            version = theirs.version()
-            if isinstance(theirs, Kernel):
-                yield from vm.play_in_guest(
-                    theirs, scenarios, implementation, keep, _GUEST_PATIENCE
-                )
-            else:
-                ours = Userspace("ours", implementation)
-                yield from play_here(scenarios, ours, theirs, version, keep, _JOBS)
-        except (Unavailable, cache.CannotFetch) as error:
-            for name in scenarios:
-                yield Result(name, counterpart, "-", "unavailable", 0, str(error))
+    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        cache.need(_TOOLS)
+        version = theirs.version()
+        if isinstance(theirs, Kernel):
+            yield from vm.play_in_guest(
+                theirs, scenarios, implementation, directory, _GUEST_PATIENCE
+            )
+        else:
+            ours = Userspace("ours", implementation)
+            yield from play_here(scenarios, ours, theirs, version, directory, _JOBS)
+    except (Unavailable, cache.CannotFetch) as error:
+        for name in scenarios:
+            yield Result(name, counterpart, "-", "unavailable", 0, str(error))
 
 
 def play_here(

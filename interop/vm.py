@@ -41,8 +41,8 @@ _HOME = Path(__file__).resolve().parent.parent
 
 def play_in_guest(
     kernel: Kernel, scenarios: list[str], implementation: str, directory: Path, patience: float
-) -> Iterator[Result]:
-    """Boot `kernel`, play `scenarios` inside, yield each result as it comes.
+) -> Iterator[Result | None]:
+    """Boot `kernel`, play `scenarios` inside, yield each result as it comes, `None` meanwhile.
 
     A guest that ends early or has said nothing for `patience` s leaves the rest as errors.
 
@@ -56,7 +56,7 @@ def play_in_guest(
     left = list(scenarios)
     with _guest(kernel, [sys.executable, *argv], directory) as guest:
         for result in _follow(results, guest, patience):
-            if result.scenario in left:
+            if result is not None and result.scenario in left:
                 left.remove(result.scenario)
             yield result
     why = f"the guest ended early: {_last_words(directory)}"
@@ -135,7 +135,9 @@ def _tools() -> tuple[str, str]:
         raise Unavailable(f"no virtual machine: {error}") from None
 
 
-def _follow(results: Path, guest: subprocess.Popen[bytes], patience: float) -> Iterator[Result]:
+def _follow(
+    results: Path, guest: subprocess.Popen[bytes], patience: float
+) -> Iterator[Result | None]:
     """Each line that the guest adds to `results`, until it ends or falls silent."""
     seen = 0
     heard = time.monotonic()
@@ -148,6 +150,7 @@ def _follow(results: Path, guest: subprocess.Popen[bytes], patience: float) -> I
         seen = len(lines)
         if ended or time.monotonic() - heard > patience:
             return
+        yield None
         time.sleep(0.2)
 
 
