@@ -18,7 +18,7 @@ import pytest
 
 from interop.counterparts.userspace import Daemon, Userspace
 from interop.netns import Lab, Namespace
-from interop.shell import run, wait_until
+from interop.shell import CommandFailed, run, wait_until
 from interop.tunnel import PORT, End, tunnel
 from interop.wire import capture
 
@@ -203,12 +203,19 @@ def _answers(namespace: Namespace, name: str) -> bool:
 
 
 def test_no_key_can_be_read_from_outside(lab: Lab) -> None:
-    a, b = tunnel(lab, _wgpy(), _wgpy())
+    unprivileged = "setpriv --bounding-set=-sys_ptrace"
+    a, b = tunnel(lab, Userspace("wgpy", f"{unprivileged} {_COMMAND}"), _wgpy())
     a.ping(b)
     pid = _pid(a)
     limits = Path(f"/proc/{pid}/limits").read_text()
     assert "Max core file size        0                    0" in limits
-    # Not dumpable: the files of the process belong to root, whoever runs it.
+    # Not dumpable: the same user with the same capabilities may look at any other process.
+    look = f"{unprivileged} readlink /proc/{{}}/exe"
+    with subprocess.Popen([*unprivileged.split(), "sleep", "60"]) as other:
+        run(*look.format(other.pid).split())
+        other.kill()
+    with pytest.raises(CommandFailed, match="readlink"):
+        run(*look.format(pid).split())
     secret = a.keys.private.strip().encode()
     for name in ("cmdline", "environ"):
         assert secret not in Path(f"/proc/{pid}/{name}").read_bytes()

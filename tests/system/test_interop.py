@@ -31,6 +31,8 @@ _ON_THIS_KERNEL = [
     "every-mtu",
 ]
 _IN_A_GUEST = [
+    "rekey-by-time-left",
+    "rekey-by-time-right",
     "handshake-left",
     "handshake-right",
     "data-over-v6-left",
