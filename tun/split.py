@@ -10,7 +10,6 @@ __udp_gso_segment; virtio 1.2, section 5.1.6.
 
 from functools import lru_cache
 from struct import Struct
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,19 +25,12 @@ _IPV4_LEN, _IPV6_LEN, _TCP_LEN, _UDP_LEN = 20, 40, 20, 8
 _LARGEST_LENGTH = 0xFFFF
 # Offsets of the checksum in the transport header.
 _CHECKSUM = {_TCP: 16, _UDP: 6}
-_U16, _U32 = Struct(">H"), Struct(">I")
+_U16, _U32, _LE = Struct(">H"), Struct(">I"), Struct("<H")
 _BE16, _BE32, _LE16 = np.dtype(">u2"), np.dtype(">u4"), np.dtype("<u2")
-# Beyond that a plan's columns are not worth keeping (each of them is 8 bytes a segment).
-_COUNT_KEPT = 2048
-
-
-class _Columns(NamedTuple):
-    """What depends only on sizes: uint64, one for each segment."""
-
-    number: NDArray[np.uint64]
-    sequence: NDArray[np.uint64]  # payload bytes before the segment
-    length: NDArray[np.uint64]  # of the packet
-    l4_length: NDArray[np.uint64]  # of the transport header and payload; swapped
+_ONES = np.uint64(0xFFFF)
+# All runs of 16-bit numbers that count up, and of checksums that count down.
+_UPWARDS = np.arange(2 * 0x10000).astype(_BE16)
+_DOWNWARDS = (0xFFFE - np.arange(2 * 0xFFFF) % 0xFFFF).astype(_BE16)
 
 
 class SplitPlan:
@@ -78,85 +70,83 @@ class SplitPlan:
         shorter last segment's row, up to segment_size, becomes zero.
         """
         data, gso_size, l4 = self._data, self._gso_size, self._l4
-        rows = rows[:count, : self.segment_size]
         is_last = first + count == self.count
         full = count - 1 if is_last else count
         start, end = data + first * gso_size, data + (first + full) * gso_size
         packet = np.frombuffer(self._packet, np.uint8)
+        rows = rows[:count, : self.segment_size]
         rows[:full, data:] = packet[start:end].reshape(full, gso_size)
-        rows[:, :data] = np.frombuffer(self._common_header(), np.uint8)
+        header = self._common_header(self.segment_size)
+        rows[:, :data] = np.frombuffer(header, np.uint8)
         if is_last:
             rows[-1, data : self.last_size] = packet[end:]
-            rows[-1, self.last_size :] = 0
-            self._put_lengths(rows[-1].data, self.last_size)
-
-        columns = self._columns()
-        part = slice(first, first + count)
+            if self.last_size != self.segment_size:
+                rows[-1, :data] = np.frombuffer(self._common_header(self.last_size), np.uint8)
+                rows[-1, self.last_size :] = 0
         if self._version == 4:
-            self._fill_ipv4(rows, columns.number[part], columns.length[part])
+            self._number_ipv4(rows, header, first)
+            if self.last_size != self.segment_size and is_last:
+                self._finish_ipv4(rows[-1, :l4].data)
         if self._protocol == _TCP:
-            self._fill_tcp(rows, columns.sequence[part], first == 0, is_last)
+            self._fill_tcp(rows, first, is_last)
+        # The field holds what the sum lacks: see _common_header.
         sums = row_sums(rows[:, l4:])
-        sums += columns.l4_length[part]
-        sums += np.uint64(swapped(self._address_sum))
+        sums %= _ONES
         field = l4 + _CHECKSUM[self._protocol]
         column = rows[:, field : field + 2].view(_LE16)[:, 0]
-        if self._protocol == _TCP:
-            sums -= 1
-            column[:] = 0xFFFE - sums % 0xFFFF
-        else:
-            # Zero says that there is no checksum: it becomes its twin 0xffff (RFC 768).
-            column[:] = 0xFFFF - sums % 0xFFFF
+        np.subtract(0xFFFE if self._protocol == _TCP else 0xFFFF, sums, column, casting="unsafe")
 
-    def _common_header(self) -> bytearray:
-        """The headers of a segment in the middle, all checksums zero."""
+    def _common_header(self, size: int) -> bytearray:
+        """The headers of a segment of `size` bytes in the middle.
+
+        The IPv4 checksum is zero. The other has the pseudo-header's sum, and in TCP one less:
+        so its complement, 0xfffe less the remainder, becomes 0 and never 0xffff. In UDP zero would
+        say that there is no checksum: it becomes its twin 0xffff (RFC 768).
+        """
         header, l4 = bytearray(self._packet[: self._data]), self._l4
-        self._put_lengths(header, self.segment_size)
-        if self._version == 4:
-            _U16.pack_into(header, 10, 0)
-        if self._protocol == _TCP:
-            header[l4 + 13] &= ~(_FIN_PSH | _CWR)
-        _U16.pack_into(header, l4 + _CHECKSUM[self._protocol], 0)
-        return header
-
-    def _put_lengths(self, header: bytearray | memoryview, size: int) -> None:
+        partial = swapped((self._address_sum + size - l4) % 0xFFFF)
         if self._version == 4:
             _U16.pack_into(header, 2, size)
+            _U16.pack_into(header, 10, 0)
         else:
             _U16.pack_into(header, 4, size - _IPV6_LEN)
-        if self._protocol == _UDP:
-            _U16.pack_into(header, self._l4 + 4, size - self._l4)
+        if self._protocol == _TCP:
+            header[l4 + 13] &= ~(_FIN_PSH | _CWR)
+            partial = (partial - 1) % 0xFFFF
+        else:
+            _U16.pack_into(header, l4 + 4, size - l4)
+        _LE.pack_into(header, l4 + _CHECKSUM[self._protocol], partial)
+        return header
 
-    def _columns(self) -> _Columns:
-        make = _columns if self.count <= _COUNT_KEPT else _columns.__wrapped__
-        return make(self.count, self._l4, self._data, self._gso_size, self.last_size)
-
-    def _fill_ipv4(
-        self, rows: NDArray[np.uint8], number: NDArray[np.uint64], length: NDArray[np.uint64]
-    ) -> None:
-        packet = self._packet
-        (ident,) = _U16.unpack_from(packet, 4)
-        idents = number + np.uint64(ident)
-        idents &= np.uint64(0xFFFF)
+    def _number_ipv4(self, rows: NDArray[np.uint8], header: bytearray, first: int) -> None:
+        """Ids that count up, and so checksums that count down."""
+        count = len(rows)
+        ident = (_U16.unpack_from(header, 4)[0] + first) & 0xFFFF
+        _U16.pack_into(header, 4, ident)
+        idents = _UPWARDS[ident : ident + count]
         rows[:, 4:6].view(_BE16)[:, 0] = idents
-        # All words that are the same in every row. Not zero: it has the version.
-        same = ones_complement_sum(packet[:2])
-        same = ones_complement_sum(packet[6:10], same)
-        same = ones_complement_sum(packet[12 : self._l4], same)
-        idents += length
-        idents += np.uint64(same - 1)
-        rows[:, 10:12].view(_BE16)[:, 0] = 0xFFFE - idents % 0xFFFF
+        total = ones_complement_sum(header[: self._l4]) - 1
+        if ident + count <= 0x10000:
+            sums = _DOWNWARDS[total : total + count]
+        else:
+            # 0xffff and the 0 after it are the same number in this arithmetic.
+            sums = 0xFFFE - (idents.astype(np.int64) + (total - ident)) % 0xFFFF
+        rows[:, 10:12].view(_BE16)[:, 0] = sums
 
-    def _fill_tcp(
-        self, rows: NDArray[np.uint8], sequence: NDArray[np.uint64], first: bool, last: bool
-    ) -> None:
-        l4, packet = self._l4, self._packet
-        (start,) = _U32.unpack_from(packet, l4 + 4)
-        rows[:, l4 + 4 : l4 + 8].view(_BE32)[:, 0] = sequence + np.uint64(start)
+    @staticmethod
+    def _finish_ipv4(header: memoryview) -> None:
+        header[10:12] = b"\0\0"
+        _U16.pack_into(header, 10, checksum(header))
+
+    def _fill_tcp(self, rows: NDArray[np.uint8], first: int, is_last: bool) -> None:
+        l4, packet, size = self._l4, self._packet, self._gso_size
+        start = _U32.unpack_from(packet, l4 + 4)[0] + first * size
+        # The column is cut to 32 bits, as the numbers wrap.
+        rows[:, l4 + 4 : l4 + 8].view(_BE32)[:, 0] = _sequence(len(rows), size) + start
         flags = packet[l4 + 13]
-        if first:
+        if first == 0:
             rows[0, l4 + 13] |= flags & _CWR
-        if last:
+        if is_last:
             rows[-1, l4 + 13] |= flags & _FIN_PSH
 
 
@@ -222,9 +212,6 @@ def _transport(packet: memoryview) -> tuple[int, int, int]:
 
 
 @lru_cache(64)
-def _columns(count: int, l4: int, data: int, gso_size: int, last_size: int) -> _Columns:
-    number = np.arange(count, dtype=np.uint64)
-    length = np.full(count, data + gso_size, np.uint64)
-    length[-1] = last_size
-    l4_length = (length - np.uint64(l4)).astype(np.uint16).byteswap().astype(np.uint64)
-    return _Columns(number, number * np.uint64(gso_size), length, l4_length)
+def _sequence(count: int, gso_size: int) -> NDArray[np.int64]:
+    """Payload bytes before each of `count` segments."""
+    return np.arange(count) * gso_size
