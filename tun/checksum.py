@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
+# All runs of 16-bit numbers that count up, and of what their checksums do meanwhile.
+UPWARDS: NDArray[np.uint16] = np.arange(2 * 0x10000).astype(">u2")
+DOWNWARDS: NDArray[np.uint16] = (0xFFFE - np.arange(2 * 0xFFFF) % 0xFFFF).astype(">u2")
 # From this many bytes on numpy is quicker than one long division.
 _LONG = 3000
 
@@ -45,7 +48,7 @@ def row_sums(rows: NDArray[np.uint8]) -> NDArray[np.uint64]:
     """
     width = rows.shape[1]
     wide = width // 4 * 4
-    sums: NDArray[np.uint64] = rows[:, :wide].view("<u4").sum(1, dtype=np.uint64)
+    sums: NDArray[np.uint64] = np.add.reduce(rows[:, :wide].view("<u4"), 1, np.uint64)
     if width & 2:
         sums += rows[:, wide : wide + 2].view("<u2")[:, 0]
     if width & 1:

@@ -68,8 +68,12 @@ def coalesce(
     if len(sizes) < _WORTH_IT:
         return [_alone(rows, k, size) for k, size in enumerate(sizes)]
     kind = _kind(rows[0, :_HEADERS].tobytes(), offloads)
-    if kind is not None and _is_one_run(rows, sizes, kind):
-        return [_join(rows, sizes, kind)]
+    if kind is not None:
+        if _is_one_run(rows, sizes, kind):
+            return [_join(rows, sizes, kind)]
+        if sizes.count(kind.data) == len(sizes):
+            # Acknowledgements: they have nothing that could be joined.
+            return [_alone(rows, k, size) for k, size in enumerate(sizes)]
     order = _order_by_flow(rows)
     if order is not None:
         rows, lengths = rows[order], lengths[order]

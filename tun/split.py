@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tun import virtio
-from tun.checksum import checksum, ones_complement_sum, row_sums, swapped
+from tun.checksum import DOWNWARDS, UPWARDS, checksum, ones_complement_sum, row_sums, swapped
 from tun.errors import BadSuperPacket
 
 _TCP, _UDP = 6, 17
@@ -28,9 +28,6 @@ _CHECKSUM = {_TCP: 16, _UDP: 6}
 _U16, _U32, _LE = Struct(">H"), Struct(">I"), Struct("<H")
 _BE16, _BE32, _LE16 = np.dtype(">u2"), np.dtype(">u4"), np.dtype("<u2")
 _ONES = np.uint64(0xFFFF)
-# All runs of 16-bit numbers that count up, and of checksums that count down.
-_UPWARDS = np.arange(2 * 0x10000).astype(_BE16)
-_DOWNWARDS = (0xFFFE - np.arange(2 * 0xFFFF) % 0xFFFF).astype(_BE16)
 
 
 class SplitPlan:
@@ -123,11 +120,11 @@ class SplitPlan:
         count = len(rows)
         ident = (_U16.unpack_from(header, 4)[0] + first) & 0xFFFF
         _U16.pack_into(header, 4, ident)
-        idents = _UPWARDS[ident : ident + count]
+        idents = UPWARDS[ident : ident + count]
         rows[:, 4:6].view(_BE16)[:, 0] = idents
         total = ones_complement_sum(header[: self._l4]) - 1
         if ident + count <= 0x10000:
-            sums = _DOWNWARDS[total : total + count]
+            sums = DOWNWARDS[total : total + count]
         else:
             # 0xffff and the 0 after it are the same number in this arithmetic.
             sums = 0xFFFE - (idents.astype(np.int64) + (total - ident)) % 0xFFFF
