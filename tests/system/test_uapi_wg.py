@@ -57,7 +57,7 @@ class Daemon:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._end = asyncio.Event()
-        server = UapiServer(listener.listen(NAME), Core(), self._end.set)
+        server = UapiServer(listener.listen(NAME), socket_path(NAME), Core(), self._end.set)
         await server.start()
         self._ready.set()
         await self._end.wait()

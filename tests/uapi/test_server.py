@@ -5,10 +5,11 @@ import logging
 import os
 import socket
 import stat
+import threading
 import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from errno import EADDRINUSE, EINVAL, EIO, EPROTO
+from errno import EADDRINUSE, ECONNREFUSED, EINVAL, EIO, EPROTO
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from tests.uapi.fake import FakeDevice, many_peers
 from wgpy.protocol.config import ConfigError, InterfaceChange
 from wgpy.uapi import listener
 from wgpy.uapi.lines import LINE_LIMIT
-from wgpy.uapi.paths import socket_path
+from wgpy.uapi.paths import is_live, socket_path
 from wgpy.uapi.server import UapiServer
 from wgpy.uapi.text import format_get, format_set
 
@@ -67,7 +68,9 @@ class Served:
 @asynccontextmanager
 async def served(directory: Path, device: FakeDevice | None = None) -> AsyncIterator[Served]:
     found = Served(socket_path("wg0", directory), device or FakeDevice())
-    server = UapiServer(listener.listen("wg0", directory), found.device, found.deleted.set)
+    server = UapiServer(
+        listener.listen("wg0", directory), found.path, found.device, found.deleted.set
+    )
     await server.start()
     try:
         yield found
@@ -305,6 +308,27 @@ def test_a_stale_socket_is_replaced(tmp_path: Path) -> None:
     listener.listen("wg0", tmp_path).close()
 
 
+def test_no_moment_of_its_birth_looks_stale(tmp_path: Path) -> None:
+    path, born = socket_path("wg0", tmp_path), threading.Event()
+
+    def clean_up_as_wg_does() -> None:
+        while not born.is_set():
+            with socket.socket(socket.AF_UNIX) as probe:
+                if probe.connect_ex(str(path)) == ECONNREFUSED:
+                    path.unlink()
+
+    cleaner = threading.Thread(target=clean_up_as_wg_does)
+    cleaner.start()
+    try:
+        for _ in range(500):
+            with listener.listen("wg0", tmp_path):
+                assert is_live(path)
+                path.unlink()
+    finally:
+        born.set()
+        cleaner.join()
+
+
 def test_a_live_socket_is_refused_with_its_path(tmp_path: Path) -> None:
     with listener.listen("wg0", tmp_path):
         with pytest.raises(OSError, match="another process serves this interface") as caught:
@@ -323,8 +347,12 @@ def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
 
 def test_an_inherited_listener_is_served(tmp_path: Path) -> None:
     async def test() -> None:
-        fd = listener.listen("wg0", tmp_path).detach()
-        server = UapiServer(listener.from_fd(fd), FakeDevice(), lambda: None)
+        theirs = socket.socket(socket.AF_UNIX)
+        theirs.bind(str(socket_path("wg0", tmp_path)))
+        theirs.listen()
+        listening, path = listener.from_fd(theirs.detach())
+        assert path == socket_path("wg0", tmp_path)
+        server = UapiServer(listening, path, FakeDevice(), lambda: None)
         await server.start()
         reader, writer = await asyncio.open_unix_connection(socket_path("wg0", tmp_path))
         assert await Client(reader, writer).ask("get=1\n\n") == OK

@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 from collections.abc import Coroutine
+from pathlib import Path
 
 import uvloop
 
@@ -22,6 +23,7 @@ from wgpy.device.device import Device
 from wgpy.device.harden import harden
 from wgpy.device.options import DeviceOptions
 from wgpy.uapi import listener
+from wgpy.uapi.paths import socket_path
 from wgpy.uapi.server import UapiServer
 
 _log = logging.getLogger("wgpy.device")
@@ -84,15 +86,16 @@ async def _serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
-    listening = _listen(interface, uapi_fd)
+    listening, path = _listen(interface, uapi_fd)
     try:
         device = _open_device(interface, tun_fd, options)
     except BaseException:
-        if uapi_fd is None:
-            _abandon(listening)
+        listening.close()
+        if uapi_fd is None and path is not None:
+            path.unlink()
         raise
     with device:
-        server = UapiServer(listening, device, ended.set)
+        server = UapiServer(listening, path, device, ended.set)
         try:
             await server.start()
             if parent is not None:
@@ -106,16 +109,10 @@ async def _serve(
     return 0
 
 
-def _listen(interface: str, fd: int | None) -> socket.socket:
-    return listener.listen(interface) if fd is None else listener.from_fd(fd)
-
-
-def _abandon(listening: socket.socket) -> None:
-    """Remove the socket of a device that did not come to be."""
-    path = listening.getsockname()
-    listening.close()
-    if isinstance(path, str) and path:
-        os.unlink(path)
+def _listen(interface: str, fd: int | None) -> tuple[socket.socket, Path | None]:
+    if fd is None:
+        return listener.listen(interface), socket_path(interface)
+    return listener.from_fd(fd)
 
 
 def _open_device(interface: str, fd: int | None, options: DeviceOptions) -> Device:

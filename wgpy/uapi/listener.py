@@ -26,11 +26,15 @@ def listen(name: str, directory: Path = DIRECTORY) -> socket.socket:
         os.fchmod(listener.fileno(), 0o600)
         lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            # Two daemons that find the same stale socket must not unlink each other's new one.
+            # Two daemons that find the same stale socket must not replace each other's new one.
             fcntl.flock(lock, fcntl.LOCK_EX)
-            _clear_stale(path)
-            listener.bind(os.fspath(path))
+            _refuse_others(path)
+            # wg(8) unlinks a socket that refuses it: this one listens before it has its name.
+            unborn = path.with_name(f".{name}.new")
+            unborn.unlink(missing_ok=True)
+            listener.bind(os.fspath(unborn))
             listener.listen(_BACKLOG)
+            unborn.rename(path)
         finally:
             os.close(lock)
     except BaseException:
@@ -39,7 +43,7 @@ def listen(name: str, directory: Path = DIRECTORY) -> socket.socket:
     return listener
 
 
-def _clear_stale(path: Path) -> None:
+def _refuse_others(path: Path) -> None:
     try:
         mode = os.lstat(path).st_mode
     except FileNotFoundError:
@@ -48,13 +52,13 @@ def _clear_stale(path: Path) -> None:
         raise OSError(errno.EEXIST, "not a socket, remove it", os.fspath(path))
     if is_live(path):
         raise OSError(errno.EADDRINUSE, "another process serves this interface", os.fspath(path))
-    path.unlink()
 
 
-def from_fd(fd: int) -> socket.socket:
+def from_fd(fd: int) -> tuple[socket.socket, Path | None]:
     """A socket that already listens, as WG_UAPI_FD hands it over; its descriptor is taken over.
 
-    OSError EBADF, ENOTSOCK or EINVAL if `fd` is anything else; it stays open then.
+    With its path, unless it has no file, or an abstract name. OSError EBADF, ENOTSOCK or EINVAL
+    if `fd` is anything else; it stays open then.
     """
     listener = socket.socket(fileno=fd)
     if (
@@ -64,4 +68,5 @@ def from_fd(fd: int) -> socket.socket:
     ):
         listener.detach()
         raise OSError(errno.EINVAL, f"descriptor {fd} is not a listening unix stream socket")
-    return listener
+    address = listener.getsockname()
+    return listener, Path(address) if isinstance(address, str) and address else None

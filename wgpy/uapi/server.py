@@ -7,7 +7,6 @@ applied as a whole when its empty line has come.
 
 import asyncio
 import logging
-import os
 import socket
 from collections.abc import Callable
 from errno import EINVAL, EPROTO
@@ -36,16 +35,21 @@ class Configurable(Protocol):
 
 
 class UapiServer:
-    """Answers on `listener` for `device`; owns the listener and its socket file.
+    """Answers on `listener` for `device`; owns the listener and its socket file, if it has one.
 
     `on_deleted` is called once if the file is deleted or replaced by others: the daemon should
     end then. OSError from `start` if the file is already gone.
     """
 
     def __init__(
-        self, listener: socket.socket, device: Configurable, on_deleted: Callable[[], None]
+        self,
+        listener: socket.socket,
+        path: Path | None,
+        device: Configurable,
+        on_deleted: Callable[[], None],
     ) -> None:
         self._listener = listener
+        self._path = path
         self._device = device
         self._on_deleted = on_deleted
         self._server: asyncio.Server | None = None
@@ -54,17 +58,15 @@ class UapiServer:
 
     async def start(self) -> None:
         """Begin to accept connections."""
-        address = self._listener.getsockname()
-        # A socket inherited from a supervisor may have no file, or an abstract name.
-        if isinstance(address, str) and address:
-            self._watch = FileWatch(Path(address), self._on_deleted)
+        if self._path is not None:
+            self._watch = FileWatch(self._path, self._on_deleted)
         self._server = await asyncio.start_unix_server(self._serve, sock=self._listener)
 
     async def close(self) -> None:
         """Remove the socket file if it is still ours, stop accepting and end all connections."""
-        if self._watch is not None:
+        if self._path is not None and self._watch is not None:
             if self._watch.in_place():
-                os.unlink(self._listener.getsockname())
+                self._path.unlink()
             self._watch.close()
             self._watch = None
         if self._server is not None:
