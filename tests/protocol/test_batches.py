@@ -93,7 +93,7 @@ def _mangle(datagrams: list[bytearray], k: int, what: str, data: st.DataObject) 
     flows=st.lists(
         st.tuples(
             st.sampled_from([(A4, B4), (A6, B6), (A4, "10.0.0.3"), (A4, "10.9.9.9"), ("", "")]),
-            st.integers(40, 1500),
+            st.one_of(st.just(100), st.integers(40, 1500)),
         ),
         min_size=1,
         max_size=30,
@@ -116,7 +116,10 @@ def test_a_batch_of_packets_ends_as_they_would_alone(
         else:
             for one in packets:
                 alice.send(one)
-        sent = [(d.destination, d.payload, d.tos) for d in wire.log[mark:]]
+        # What goes to one peer keeps its order.
+        sent = sorted(
+            ((d.destination, d.payload, d.tos) for d in wire.log[mark:]), key=lambda d: d[0]
+        )
         wire.run(1)
         outcomes.append((sent, alice.drops, bob.received[1:], carol.received[1:]))
     assert outcomes[0] == outcomes[1]

@@ -45,13 +45,14 @@ class Outbound:
             return
         tos = encapsulate_ecn(packet)
         if batch.count == 1:
-            peer.send_packet(row[: batch.layout.size], batch.packet_size, tos, now)
+            peer.send_rows([row[: batch.layout.size]], [batch.packet_size], tos, now)
         else:
             peer.send_batch(batch, tos, now)
 
     def _send_mixed(self, batch: PacketBatch, now: float) -> None:
-        """Packets of several flows: one by one, in order."""
+        """Packets of several flows: what goes to one peer in one class leaves together."""
         layout = batch.layout
+        groups: dict[tuple[Peer, int], tuple[list[memoryview], list[int]]] = {}
         for k in range(batch.count):
             row = layout.row(k)[: layout.size]
             size = batch.packet_size
@@ -61,7 +62,11 @@ class Outbound:
             packet = row[TRANSPORT_HEADER_LEN : TRANSPORT_HEADER_LEN + size]
             peer = self._route(packet, 1, now)
             if peer is not None:
-                peer.send_packet(row, size, encapsulate_ecn(packet), now)
+                rows, sizes = groups.setdefault((peer, encapsulate_ecn(packet)), ([], []))
+                rows.append(row)
+                sizes.append(size)
+        for (peer, tos), (rows, sizes) in groups.items():
+            peer.send_rows(rows, sizes, tos, now)
 
     def _route(self, packet: memoryview, count: int, now: float) -> Peer | None:
         """The peer to send to; None when the packet was dropped."""

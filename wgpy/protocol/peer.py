@@ -54,22 +54,30 @@ class Peer:
 
     # Sending: a packet, a batch, what was staged, a keepalive.
 
-    def send_packet(self, row: memoryview, packet_size: int, tos: int, now: float) -> None:
-        """Send the inner packet at TRANSPORT_HEADER_LEN of `row`, which is a datagram's size."""
+    def send_rows(self, rows: list[memoryview], sizes: list[int], tos: int, now: float) -> None:
+        """Send the inner packets, of `sizes` bytes, at TRANSPORT_HEADER_LEN of `rows`.
+
+        Each row is as long as its datagram; only the last may be shorter than the others.
+        """
         keypair = self.keypairs.current
         counter = None
         if keypair is not None and self.path is not None:
-            counter = keypair.reserve(1, now)
+            counter = keypair.reserve(len(rows), now)
         if keypair is None or counter is None:
-            packet = row[TRANSPORT_HEADER_LEN : TRANSPORT_HEADER_LEN + packet_size]
-            self.stage(bytes(packet), tos)
+            for row, size in zip(rows, sizes, strict=True):
+                packet = row[TRANSPORT_HEADER_LEN : TRANSPORT_HEADER_LEN + size]
+                self.stage(bytes(packet), tos)
             self.send_staged(now)
             return
-        start, end = TRANSPORT_HEADER_LEN + packet_size, len(row) - TAG_LEN
-        if start < end:
-            row[start:end] = bytes(end - start)
-        seal(keypair, counter, row)
-        self._transmit([row], len(row), len(row), tos)
+        total = 0
+        for row, size in zip(rows, sizes, strict=True):
+            start, end = TRANSPORT_HEADER_LEN + size, len(row) - TAG_LEN
+            if start < end:
+                row[start:end] = bytes(end - start)
+            seal(keypair, counter, row)
+            counter += 1
+            total += len(row)
+        self._transmit([*rows], len(rows[0]), total, tos)
         self._sealed(keypair, now, data=True)
 
     def send_batch(self, batch: PacketBatch, tos: int, now: float) -> None:
