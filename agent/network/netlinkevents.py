@@ -1,0 +1,186 @@
+"""Netlink's events, read as far as agent.network.watch asks (linux/rtnetlink.h, nf_tables.h)."""
+
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from errno import ENOBUFS
+from ipaddress import IPv4Network, IPv6Network
+from struct import Struct
+from typing import TypeAlias
+
+from agent.network.base import PROTOCOL, RULE_PRIORITY, TABLE
+from wgpy.protocol.config import Network
+
+_NETLINK_NETFILTER = 12
+_SOL_NETLINK = 270
+_NETLINK_ADD_MEMBERSHIP = 1
+# Links, then addresses, routes, rules and settings of IPv4, and of IPv6.
+_ROUTE_GROUPS = (1, 5, 7, 8, 24, 9, 11, 19, 25)
+_NFT_GROUPS = (7,)
+# Types of rtnetlink without the last two bits, which tell new (0) from gone (1).
+_NFNL_SUBSYS_NFTABLES = 10
+_IFLA_IFNAME = 3
+_RTA_DST = 1
+_RTA_TABLE = 15
+_FRA_PRIORITY = 6
+_FRA_PROTOCOL = 21
+_NETCONFA_IFINDEX = 1
+# The table's name, in messages about tables, chains, rules, sets and counters alike.
+_NFTA_TABLE = 1
+
+_HEADER = Struct("=IHHII")
+_ATTRIBUTE = Struct("=HH")
+_IFINFOMSG = Struct("=BxHiII")
+_IFADDRMSG = Struct("=BBBBI")
+# Family, length of destination and source, TOS, table, protocol, scope, type, flags.
+_RTMSG = Struct("=8BI")
+_NETCONFMSG_SIZE = 4
+_NFGENMSG_SIZE = 4
+_NUMBER = Struct("=I")
+_SIGNED = Struct("=i")
+_RECEIVE_SIZE = 64 * 1024
+# Bytes that may wait while a pass is under way.
+_BUFFER = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class LinkEvent:
+    index: int
+    name: str
+    gone: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AddressEvent:
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class RouteEvent:
+    # None for a default route.
+    prefix: Network | None
+    # By protocol number or table.
+    ours: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RuleEvent:
+    ours: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SettingEvent:
+    # None for those of all interfaces.
+    index: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class TableEvent:
+    name: str
+
+
+Message: TypeAlias = LinkEvent | AddressEvent | RouteEvent | RuleEvent | SettingEvent | TableEvent
+
+
+def route_socket() -> socket.socket:
+    """Events of links, addresses, routes, rules and settings. OSError."""
+    return _subscribed(socket.NETLINK_ROUTE, _ROUTE_GROUPS)
+
+
+def nft_socket() -> socket.socket:
+    """Events of nftables. OSError."""
+    return _subscribed(_NETLINK_NETFILTER, _NFT_GROUPS)
+
+
+def _subscribed(protocol: int, groups: tuple[int, ...]) -> socket.socket:
+    kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+    sock = socket.socket(socket.AF_NETLINK, kind, protocol)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+        sock.bind((0, 0))
+        for group in groups:
+            sock.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def drain(sock: socket.socket) -> Iterator[Message | None]:
+    """All events that wait, of the kinds known here; None stands for events that were lost."""
+    decode = _decode_route if sock.proto == socket.NETLINK_ROUTE else _decode_nft
+    while True:
+        try:
+            data = sock.recv(_RECEIVE_SIZE)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno != ENOBUFS:
+                raise
+            yield None
+            continue
+        offset = 0
+        while offset + _HEADER.size <= len(data):
+            length, kind, *_ = _HEADER.unpack_from(data, offset)
+            if length < _HEADER.size:
+                break
+            if message := decode(kind, data[offset + _HEADER.size : offset + length]):
+                yield message
+            offset += -(-length // 4) * 4
+
+
+def _decode_route(kind: int, body: bytes) -> Message | None:
+    gone = bool(kind & 1)
+    match kind & ~3:
+        case 16:  # RTM_NEWLINK
+            _, _, index, _, _ = _IFINFOMSG.unpack_from(body)
+            name = _attributes(body, _IFINFOMSG.size).get(_IFLA_IFNAME, b"")
+            return LinkEvent(index, _text(name), gone)
+        case 20:  # RTM_NEWADDR
+            return AddressEvent(_IFADDRMSG.unpack_from(body)[4])
+        case 24:  # RTM_NEWROUTE
+            return _decode_route_event(body)
+        case 32:  # RTM_NEWRULE
+            found = _attributes(body, _RTMSG.size)
+            ours = found.get(_FRA_PROTOCOL) == bytes([PROTOCOL])
+            return RuleEvent(ours or found.get(_FRA_PRIORITY) == _NUMBER.pack(RULE_PRIORITY))
+        case 80:  # RTM_NEWNETCONF
+            found = _attributes(body, _NETCONFMSG_SIZE)
+            (number,) = _SIGNED.unpack(found.get(_NETCONFA_IFINDEX, bytes(4)))
+            return SettingEvent(number if number > 0 else None)
+    return None
+
+
+def _decode_route_event(body: bytes) -> RouteEvent:
+    family, length, _, _, table, protocol, *_ = _RTMSG.unpack_from(body)
+    found = _attributes(body, _RTMSG.size)
+    prefix: Network | None = None
+    if destination := found.get(_RTA_DST):
+        kind = IPv6Network if family == socket.AF_INET6 else IPv4Network
+        prefix = kind((destination, length))
+    if full := found.get(_RTA_TABLE):
+        (table,) = _NUMBER.unpack(full)
+    return RouteEvent(prefix, protocol == PROTOCOL or table == TABLE)
+
+
+def _decode_nft(kind: int, body: bytes) -> Message | None:
+    if kind >> 8 != _NFNL_SUBSYS_NFTABLES:
+        return None
+    name = _attributes(body, _NFGENMSG_SIZE).get(_NFTA_TABLE)
+    # The end of a transaction names no table, only numbers.
+    return TableEvent(_text(name)) if name is not None else None
+
+
+def _attributes(body: bytes, offset: int) -> dict[int, bytes]:
+    found = {}
+    while offset + _ATTRIBUTE.size <= len(body):
+        size, kind = _ATTRIBUTE.unpack_from(body, offset)
+        if size < _ATTRIBUTE.size:
+            break
+        found[kind & 0x3FFF] = body[offset + _ATTRIBUTE.size : offset + size]
+        offset += -(-size // 4) * 4
+    return found
+
+
+def _text(value: bytes) -> str:
+    return value.rstrip(b"\0").decode(errors="replace")

@@ -1,0 +1,150 @@
+"""Our routes in the kernel: those there are, and the smallest way to those there should be."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from socket import AF_INET, AF_INET6
+from typing import Any
+
+from pyroute2 import IPRoute
+
+from agent.network.base import PROTOCOL, Address, NetworkError, Report
+from wgpy.protocol.config import Network
+
+MAIN = 254
+# linux/rtnetlink.h
+_RTN_UNICAST = 1
+_RTN_UNREACHABLE = 7
+_RT_SCOPE_LINK = 253
+# IPv4's best metric, and IPv6's, where 0 stands for 1024.
+_BEST_METRIC = {4: 0, 6: 1}
+# Loses against everybody who has a route.
+GUARD_METRIC = 1 << 31
+FAMILIES = {4: AF_INET, 6: AF_INET6}
+# Not there when the kernel was started with ipv6.disable=1.
+_IPV6 = Path("/proc/thread-self/net/if_inet6")
+
+
+@dataclass(frozen=True, slots=True)
+class KernelRoute:
+    """A route of our protocol number. No device: unreachable."""
+
+    prefix: Network
+    table: int
+    metric: int
+    device: str | None
+    # 0 for the device's own.
+    mtu: int = 0
+    source: Address | None = None
+
+    @property
+    def slot(self) -> tuple[int, Network, int]:
+        """What is unique in the kernel, and what `replace` replaces."""
+        return self.table, self.prefix, self.metric
+
+    def __str__(self) -> str:
+        where = f"dev {self.device}" if self.device else "unreachable"
+        return f"{self.prefix} {where}" + (f" table {self.table}" if self.table != MAIN else "")
+
+
+def unicast(
+    prefix: Network, device: str, table: int = MAIN, mtu: int = 0, source: Address | None = None
+) -> KernelRoute:
+    """A route that no other one of the same prefix precedes."""
+    return KernelRoute(prefix, table, _BEST_METRIC[prefix.version], device, mtu, source)
+
+
+def unreachable(prefix: Network, table: int = MAIN) -> KernelRoute:
+    """What is left of a prefix when every other route to it is gone."""
+    return KernelRoute(prefix, table, GUARD_METRIC, None)
+
+
+def present_families() -> list[int]:
+    """Versions of IP that this kernel has."""
+    return [4, 6] if _IPV6.exists() else [4]
+
+
+def device_names(ip: Any) -> dict[int, str]:
+    """Name of each link by its index."""
+    return {link["index"]: link.get_attr("IFLA_IFNAME") for link in ip.get_links()}
+
+
+def own_routes(ip: Any) -> list[KernelRoute]:
+    """All routes of our protocol number, of both families and all tables."""
+    names = device_names(ip)
+    found = []
+    for version in present_families():
+        family = FAMILIES[version]
+        for route in ip.get_routes(family=family, proto=PROTOCOL):
+            if route["type"] in (_RTN_UNICAST, _RTN_UNREACHABLE):
+                found.append(_from_kernel(route, names))
+    return found
+
+
+def _from_kernel(route: Any, names: dict[int, str]) -> KernelRoute:
+    zero = "::" if route["family"] == AF_INET6 else "0.0.0.0"
+    metrics = route.get_attr("RTA_METRICS")
+    source = route.get_attr("RTA_PREFSRC")
+    reachable = route["type"] == _RTN_UNICAST
+    return KernelRoute(
+        prefix=ip_network(f"{route.get_attr('RTA_DST') or zero}/{route['dst_len']}"),
+        table=route.get_attr("RTA_TABLE") or route["table"],
+        metric=route.get_attr("RTA_PRIORITY") or 0,
+        device=names.get(route.get_attr("RTA_OIF"), "?") if reachable else None,
+        mtu=(metrics.get_attr("RTAX_MTU") if metrics else None) or 0,
+        source=ip_address(source) if source else None,
+    )
+
+
+def put_routes(
+    ip: Any, existing: Iterable[KernelRoute], wanted: Iterable[KernelRoute], report: Report
+) -> None:
+    """Make `existing`, which are ours to change, the `wanted` ones.
+
+    What is to go goes last, so that no prefix is without a route in between.
+    """
+    slots = {route.slot: route for route in wanted}
+    present = set(existing)
+    occupied = {route.slot: route for route in present}
+    indexes = {name: index for index, name in device_names(ip).items()}
+    for slot, route in slots.items():
+        if route in present:
+            continue
+        with report.step(f"route {route.prefix}"):
+            ip.route("replace", **_to_kernel(route, indexes))
+            before = occupied.get(slot)
+            present.discard(before or route)
+            what = f"was {before}" if before else "was missing"
+            report.changed.append(f"route {route} is set, it {what}")
+    for route in present - set(slots.values()):
+        with report.step(f"route {route.prefix}"):
+            ip.route("del", **_to_kernel(route, indexes))
+            report.changed.append(f"route {route} is removed")
+
+
+def _to_kernel(route: KernelRoute, indexes: dict[str, int]) -> dict[str, Any]:
+    words: dict[str, Any] = {
+        "family": FAMILIES[route.prefix.version],
+        "dst": str(route.prefix),
+        "table": route.table,
+        "proto": PROTOCOL,
+        "priority": route.metric,
+    }
+    if route.device is None:
+        return {**words, "type": "unreachable"}
+    if route.device not in indexes:
+        raise NetworkError(f"route {route.prefix}: there is no interface {route.device}")
+    words["oif"] = indexes[route.device]
+    if route.prefix.version == 4:
+        words["scope"] = _RT_SCOPE_LINK
+    if route.mtu:
+        words["metrics"] = {"mtu": route.mtu}
+    if route.source:
+        words["prefsrc"] = str(route.source)
+    return words
+
+
+def open_rtnetlink() -> Any:
+    """A connection to the kernel's routing, in the calling thread's network namespace."""
+    return IPRoute()

@@ -1,0 +1,101 @@
+"""One file descriptor that tells when something that is ours to keep has changed.
+
+Netlink for links, addresses, routes, rules, settings (of both families) and nftables; a busy node
+has many such events, most of them about pods, and only ours count.
+"""
+
+import select
+import socket
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Self
+
+from agent.network import netlinkevents
+from agent.network.netlinkevents import Message
+from wgpy.protocol.config import Network
+
+# When events were lost.
+EVERYTHING = frozenset({"lanes", "links", "guard", "routes", "sysctls", "firewall"})
+
+
+class Watch:
+    """Events of the network namespace in which it was made.
+
+    `fileno()` is readable when there may be something; `changes()` then names the resources that
+    should look. The agent's own changes are reported as well: the pass they cause finds nothing.
+    """
+
+    def __init__(self, devices: Iterable[str], overlay: Iterable[Network] = ()) -> None:
+        """`devices` are our interfaces; routes into `overlay` matter whoever sets them. OSError."""
+        self._devices = frozenset(devices)
+        self._overlay = tuple(overlay)
+        self._sockets = netlinkevents.route_socket(), netlinkevents.nft_socket()
+        # After subscribing. Events of addresses and settings name devices by their index only.
+        self._indexes = {i for i, name in socket.if_nameindex() if name in self._devices}
+        self._epoll = select.epoll()
+        for sock in self._sockets:
+            self._epoll.register(sock, select.EPOLLIN)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._epoll.close()
+        for sock in self._sockets:
+            sock.close()
+
+    def fileno(self) -> int:
+        return self._epoll.fileno()
+
+    def changes(self) -> frozenset[str]:
+        """Names of the resources that may differ since the last call; never blocks. OSError."""
+        found: frozenset[str] = frozenset()
+        for sock in self._sockets:
+            for message in netlinkevents.drain(sock):
+                found |= EVERYTHING if message is None else self._concerned(message)
+        return found
+
+    def _concerned(self, message: Message) -> frozenset[str]:
+        match message:
+            case netlinkevents.LinkEvent(index, name, gone):
+                return self._concerned_by_link(index, name, gone)
+            case netlinkevents.AddressEvent(index) if index in self._indexes:
+                # Routes go with the address that they name as their source.
+                return frozenset({"links", "routes"})
+            case netlinkevents.RouteEvent(prefix, ours):
+                if ours or any(_overlap(prefix, network) for network in self._overlay):
+                    return frozenset({"guard", "routes"})
+            case netlinkevents.RuleEvent(ours=True):
+                return frozenset({"routes"})
+            case netlinkevents.SettingEvent(index) if index is None or index in self._indexes:
+                return frozenset({"sysctls"})
+            case netlinkevents.TableEvent(name="wgpy"):
+                return frozenset({"firewall"})
+        return frozenset()
+
+    def _concerned_by_link(self, index: int, name: str, gone: bool) -> frozenset[str]:
+        if name not in self._devices:
+            # Ours until it was renamed.
+            if index not in self._indexes:
+                return frozenset()
+            gone = True
+        if gone:
+            self._indexes.discard(index)
+        else:
+            self._indexes.add(index)
+        return frozenset({"lanes", "links", "routes", "sysctls"})
+
+
+def _overlap(one: Network | None, other: Network) -> bool:
+    # The default route and such are nobody's part of the overlay.
+    if one is None or one.version != other.version or one.prefixlen < other.prefixlen:
+        return False
+    return one.network_address in other
