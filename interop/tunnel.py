@@ -52,6 +52,12 @@ class End:
         add_address(self.namespace, self.interface, f"{self.inner(4)}/24")
         add_address(self.namespace, self.interface, f"{self.inner(6)}/64")
 
+    def join(self) -> None:
+        """Take the outer addresses on eth0, and start."""
+        add_address(self.namespace, "eth0", f"{self.outer(4)}/24")
+        add_address(self.namespace, "eth0", f"{self.outer(6)}/64")
+        self.start()
+
     def configure(self, words: str, stdin: str | None = None) -> None:
         """`wg set INTERFACE WORDS`."""
         self.namespace.run("wg", "set", self.interface, *words.split(), stdin=stdin)
@@ -119,7 +125,8 @@ def ends(
         for number, (name, implementation) in enumerate((("left", left), ("right", right)), 1)
     ]
     lab.link(pair[0].namespace, pair[1].namespace, mtu=outer_mtu)
-    _address(*pair)
+    for end in pair:
+        end.join()
     return pair[0], pair[1]
 
 
@@ -132,15 +139,9 @@ def ends_on_a_switch(
         for number, (name, implementation) in enumerate((("left", left), ("right", right)), 1)
     ]
     lab.switch(pair[0].namespace, pair[1].namespace, stranger)
-    _address(*pair)
-    return pair[0], pair[1]
-
-
-def _address(*pair: End) -> None:
     for end in pair:
-        add_address(end.namespace, "eth0", f"{end.outer(4)}/24")
-        add_address(end.namespace, "eth0", f"{end.outer(6)}/64")
-        end.start()
+        end.join()
+    return pair[0], pair[1]
 
 
 def tunnel(

@@ -5,6 +5,7 @@ Loads come from iperf3 and ping, so that they are the same for everyone.
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import json
 import os
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from interop.counterparts.userspace import Daemon
 from interop.shell import CommandFailed, ScenarioFailed, wait_until
 from interop.tunnel import End
 
@@ -39,6 +41,12 @@ def usage(pid: int) -> Usage:
     }
     cpu = (int(fields[11]) + int(fields[12])) / _TICKS
     return Usage(cpu, kilobytes["VmRSS"] * 1024, kilobytes["VmHWM"] * 1024)
+
+
+def pid(end: End) -> int:
+    """The process that carries an end's packets."""
+    assert isinstance(end.running, Daemon)
+    return end.running.process.pid
 
 
 @contextlib.contextmanager
@@ -70,6 +78,12 @@ def tcp(client: End, server: End, streams: int, seconds: float, reverse: bool = 
     words = f"-P {streams} -O 1" + (" -R" if reverse else "")
     end = _iperf(client, server, words, seconds)["end"]
     return float(end["sum_received"]["bits_per_second"])  # type: ignore[index]
+
+
+def tcp_to_all(client: End, servers: list[End], streams: int, seconds: float) -> float:
+    """Bits a second that arrived at all servers together, `streams` to each."""
+    with concurrent.futures.ThreadPoolExecutor(len(servers)) as pool:
+        return sum(pool.map(lambda server: tcp(client, server, streams, seconds), servers))
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from interop.bench.peers import (
+    handshakes_per_second,
+    hub,
+    idle_cpu,
+    memory_with,
+    seconds_to_configure,
+)
 from interop.bench.rounds import (
     Metric,
     cpu_per_gigabyte,
-    memory_under_load,
     ping_alone,
     ping_loaded,
     tcp,
@@ -32,5 +38,12 @@ METRICS = [
     Metric("ping-loaded", "ping beside TCP, p50", "ms", False, ping_loaded("p50", _SECONDS)),
     Metric("ping-loaded-99", "ping beside TCP, p99", "ms", False, ping_loaded("p99", _SECONDS)),
     Metric("cpu", "CPU for a gigabyte, both ends", "s", False, cpu_per_gigabyte(_SECONDS)),
-    Metric("memory", "memory under load", "MB", False, memory_under_load(_SECONDS)),
+    Metric("hub", "TCP, 16 peers with 4 streams each", "Mbit/s", True, hub(_SECONDS)),
+    Metric("handshakes", "handshakes answered", "1/s", True, handshakes_per_second(2000)),
+    Metric("memory", "memory under load", "MB", False, memory_with(1)),
+    Metric("memory-100", "the same, 100 peers", "MB", False, memory_with(100)),
+    Metric("memory-1000", "the same, 1,000 peers", "MB", False, memory_with(1000)),
+    Metric("memory-10000", "the same, 10,000 peers", "MB", False, memory_with(10_000)),
+    Metric("configure", "10,000 peers configured", "s", False, seconds_to_configure(10_000)),
+    Metric("idle", "idle CPU, 1,000 peers", "ms/s", False, idle_cpu(1000)),
 ]

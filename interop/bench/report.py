@@ -36,7 +36,9 @@ def _ratio(result: Result, metric: Metric, baseline: str) -> str:
     if baseline not in result.values[metric.name]:
         return "-"
     ratios = sorted(result.ratios(metric.name, "wgpy", baseline))
-    middle = ratios[len(ratios) // 2] if ratios else float("nan")
+    if not ratios:
+        return "-"
+    middle = ratios[len(ratios) // 2]
     better = (middle >= 1) == metric.more_is_better
     text = f"{middle:.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
     return f"**{text}**" if better else text
@@ -87,4 +89,6 @@ def chart(result: Result, metrics: list[Metric], names: list[str], baseline: str
 
 def _score(result: Result, metric: Metric, name: str, baseline: str) -> float:
     ours, theirs = result.median(metric.name, name), result.median(metric.name, baseline)
-    return ours / theirs if metric.more_is_better else theirs / ours
+    over, under = (ours, theirs) if metric.more_is_better else (theirs, ours)
+    # A time that cannot be measured is as good as any.
+    return over / under if under else 1.0

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import statistics
-import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from interop.bench import measure
+from interop.bench.peers import Run, new_lab
 from interop.counterparts.base import Implementation
-from interop.counterparts.userspace import Daemon
-from interop.netns import Lab
 from interop.tunnel import End, tunnel
 
 
@@ -23,7 +20,7 @@ class Metric:
     name: str
     unit: str
     more_is_better: bool
-    run: Callable[[End, End], float]
+    run: Run
 
 
 @dataclass
@@ -58,7 +55,7 @@ def run_rounds(
     for metric in metrics:
         for number in range(rounds):
             for name, left, right in chosen:
-                value = _measure(metric, left, right, mtu)
+                value = metric.run(left, right, mtu)
                 result.add(metric.name, name, value)
                 say(
                     f"{metric.name:34} {number + 1}/{rounds}  {name:28} {value:12.5g} {metric.unit}"
@@ -66,61 +63,49 @@ def run_rounds(
     return result
 
 
-def _measure(metric: Metric, left: Implementation, right: Implementation, mtu: int) -> float:
-    with (
-        tempfile.TemporaryDirectory(prefix="wgpy-bench-") as directory,
-        Lab(Path(directory)) as lab,
-    ):
-        a, b = tunnel(lab, left, right, mtu=mtu)
-        a.ping(b)
-        with measure.iperf_server(b):
-            return metric.run(a, b)
+def on_a_tunnel(run: Callable[[End, End], float]) -> Run:
+    """Measure with two ends that have a session and an iperf3 server at the right one."""
+
+    def whole(left: Implementation, right: Implementation, mtu: int) -> float:
+        with new_lab() as lab:
+            a, b = tunnel(lab, left, right, mtu=mtu)
+            a.ping(b)
+            with measure.iperf_server(b):
+                return run(a, b)
+
+    return whole
 
 
-def pid(end: End) -> int:
-    """The process that carries an end's packets."""
-    assert isinstance(end.running, Daemon)
-    return end.running.process.pid
+def tcp(streams: int, seconds: float, reverse: bool = False) -> Run:
+    return on_a_tunnel(lambda a, b: measure.tcp(a, b, streams, seconds, reverse) / 1e6)
 
 
-def tcp(streams: int, seconds: float, reverse: bool = False) -> Callable[[End, End], float]:
-    return lambda a, b: measure.tcp(a, b, streams, seconds, reverse) / 1e6
-
-
-def cpu_per_gigabyte(seconds: float) -> Callable[[End, End], float]:
+def cpu_per_gigabyte(seconds: float) -> Run:
     """CPU seconds of both ends' processes for each 10^9 bytes of a TCP stream."""
 
     def run(a: End, b: End) -> float:
-        before = [measure.usage(pid(end)).cpu for end in (a, b)]
+        before = [measure.usage(measure.pid(end)).cpu for end in (a, b)]
         bits = measure.tcp(a, b, 1, seconds)
-        used = sum(measure.usage(pid(end)).cpu for end in (a, b)) - sum(before)
+        used = sum(measure.usage(measure.pid(end)).cpu for end in (a, b)) - sum(before)
         # The second of warming up was paid for, too.
         return used / (bits / 8 * (seconds + 1) / 1e9)
 
-    return run
+    return on_a_tunnel(run)
 
 
-def memory_under_load(seconds: float) -> Callable[[End, End], float]:
-    """Peak resident megabytes of the larger end after a TCP stream."""
-
-    def run(a: End, b: End) -> float:
-        measure.tcp(a, b, 4, seconds)
-        return max(measure.usage(pid(end)).peak for end in (a, b)) / 1e6
-
-    return run
+def udp_without_loss(size: int, seconds: float) -> Run:
+    return on_a_tunnel(lambda a, b: measure.udp_without_loss(a, b, size, seconds) / 1e3)
 
 
-def udp_without_loss(size: int, seconds: float) -> Callable[[End, End], float]:
-    return lambda a, b: measure.udp_without_loss(a, b, size, seconds) / 1e3
+def udp_overload(size: int, seconds: float) -> Run:
+    return on_a_tunnel(lambda a, b: measure.udp(a, b, size, 0, seconds).delivered / 1e3)
 
 
-def udp_overload(size: int, seconds: float) -> Callable[[End, End], float]:
-    return lambda a, b: measure.udp(a, b, size, 0, seconds).delivered / 1e3
+def ping_alone(quantile: str, count: int) -> Run:
+    return on_a_tunnel(lambda a, b: float(getattr(measure.ping(a, b, count), quantile)))
 
 
-def ping_alone(quantile: str, count: int) -> Callable[[End, End], float]:
-    return lambda a, b: float(getattr(measure.ping(a, b, count), quantile))
-
-
-def ping_loaded(quantile: str, seconds: float) -> Callable[[End, End], float]:
-    return lambda a, b: float(getattr(measure.ping_beside_transfer(a, b, seconds), quantile))
+def ping_loaded(quantile: str, seconds: float) -> Run:
+    return on_a_tunnel(
+        lambda a, b: float(getattr(measure.ping_beside_transfer(a, b, seconds), quantile))
+    )

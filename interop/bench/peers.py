@@ -1,0 +1,149 @@
+"""Many peers: what they cost in memory and time, how fast they are met, and traffic with all."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from interop.bench import measure
+from interop.counterparts.base import Implementation
+from interop.initiator import new_initiators, responses_per_second
+from interop.keys import new_key_pair
+from interop.netns import Lab
+from interop.shell import ScenarioFailed
+from interop.tunnel import PORT, End, ends
+
+# One implementation at both ends, or one at each; and the inner MTU.
+Run = Callable[[Implementation, Implementation, int], float]
+
+_WINDOW = 32
+"""Initiations under way: fewer than any implementation calls load."""
+_IDLE_SECONDS = 5.0
+_HUB_PEERS, _HUB_STREAMS = 16, 4
+
+
+@contextmanager
+def new_lab() -> Iterator[Lab]:
+    with (
+        tempfile.TemporaryDirectory(prefix="wgpy-bench-") as directory,
+        Lab(Path(directory)) as lab,
+    ):
+        yield lab
+
+
+def seconds_to_configure(peers: int) -> Run:
+    """`wg setconf` with so many peers, from start to end."""
+
+    def run(left: Implementation, right: Implementation, mtu: int) -> float:
+        with new_lab() as lab:
+            a, _ = ends(lab, left, right, mtu=mtu)
+            return _configure(a, _keys(peers))
+
+    return run
+
+
+def memory_with(peers: int) -> Run:
+    """Resident megabytes with so many peers, after a bulk transfer with one of them."""
+
+    def run(left: Implementation, right: Implementation, mtu: int) -> float:
+        with new_lab() as lab:
+            a, b = ends(lab, left, right, mtu=mtu)
+            if peers > 1:
+                _configure(a, _keys(peers - 1))
+            b.add_peer(a)
+            a.add_peer(b, 4)
+            a.ping(b)
+            with measure.iperf_server(b):
+                measure.tcp(a, b, 4, 2)
+            return measure.usage(measure.pid(a)).peak / 1e6
+
+    return run
+
+
+def idle_cpu(peers: int) -> Run:
+    """CPU milliseconds a second of an interface with so many peers and nothing to do."""
+
+    def run(left: Implementation, right: Implementation, mtu: int) -> float:
+        with new_lab() as lab:
+            a, _ = ends(lab, left, right, mtu=mtu)
+            _configure(a, _keys(peers))
+            time.sleep(1)
+            before = measure.usage(measure.pid(a)).cpu
+            time.sleep(_IDLE_SECONDS)
+            return (measure.usage(measure.pid(a)).cpu - before) / _IDLE_SECONDS * 1e3
+
+    return run
+
+
+def handshakes_per_second(peers: int) -> Run:
+    """Initiations of different peers, all at once, answered by the right end."""
+
+    def run(left: Implementation, right: Implementation, mtu: int) -> float:
+        with new_lab() as lab:
+            a, b = ends(lab, left, right, mtu=mtu)
+            initiators = new_initiators(peers)
+            _configure(b, [initiator.public_text for initiator in initiators])
+            target = b.keys.public
+            messages = [i.initiation(target, k) for k, i in enumerate(initiators, 1)]
+            with a.namespace.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                sock.connect((b.outer(), PORT))
+                return responses_per_second(sock, messages, _WINDOW)
+
+    return run
+
+
+def hub(seconds: float) -> Run:
+    """Megabits a second from one interface to 16 peers, 4 streams each, all at once.
+
+    hub ─┬─ spoke 1
+         ├─ ...
+         └─ spoke 16
+    """
+
+    def run(left: Implementation, right: Implementation, mtu: int) -> float:
+        with new_lab() as lab, ExitStack() as servers:
+            namespaces = [lab.namespace(f"n{k}") for k in range(_HUB_PEERS + 1)]
+            lab.switch(*namespaces)
+            members = [
+                End(lab, ns, right if k else left, f"{lab.interface_name('h')}x{k}", k + 1, mtu)
+                for k, ns in enumerate(namespaces)
+            ]
+            for member in members:
+                member.join()
+            center, *spokes = members
+            for spoke in spokes:
+                spoke.add_peer(center)
+                center.add_peer(spoke, 4)
+                center.ping(spoke)
+                servers.enter_context(measure.iperf_server(spoke))
+            return measure.tcp_to_all(center, spokes, _HUB_STREAMS, seconds) / 1e6
+
+    return run
+
+
+def _keys(count: int) -> list[str]:
+    """Public keys in base64 that nobody has the other half of."""
+    known = new_key_pair().public
+    # The last characters of a key are not free: 43 of 44 hold 256 bits.
+    return [f"{known[:36]}{number:05d}{known[41:]}" for number in range(count)]
+
+
+def _configure(end: End, keys: list[str]) -> float:
+    """Give an end all of these peers at once; seconds that it took."""
+    first = int(ipaddress.IPv4Address("10.100.0.0"))
+    text = f"[Interface]\nPrivateKey = {end.keys.private}\nListenPort = {PORT}\n" + "".join(
+        f"[Peer]\nPublicKey = {key}\nAllowedIPs = {ipaddress.IPv4Address(first + n)}/32\n"
+        for n, key in enumerate(keys)
+    )
+    started = time.monotonic()
+    end.namespace.run("wg", "setconf", end.interface, "/dev/stdin", stdin=text)
+    took = time.monotonic() - started
+    shown = len(end.namespace.run("wg", "show", end.interface, "peers").split())
+    if shown != len(keys):
+        raise ScenarioFailed(f"{len(keys)} peers were configured, {shown} are there")
+    return took
