@@ -1,0 +1,222 @@
+"""`wgpy-agent dataplane`: the process that userspace daemons live under.
+
+It has no part in anything else, so that an agent can be killed, restarted and upgraded while the
+daemons go on. It starts a daemon when it is asked to, reports when one ends, and never restarts
+one by itself: a new daemon has no keys, and only the agent can give them.
+
+Over a unix socket, one JSON object a line:
+
+    {"do": "probe"}                     {"ok": true, "reason": ""}
+    {"do": "start", "name": "wgpy0"}    {"ok": true, "new": true}
+    {"do": "list"}                      {"ok": true, "daemons": {"wgpy0": 4711}}
+    {"do": "watch"}                     {"ok": true}, and {"ended": "wgpy0", "status": -9} for each
+                                        {"ok": false, "error": "..."} when it could not be done
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+from errno import EADDRINUSE, ENODEV
+from pathlib import Path
+from typing import Any
+
+from wgpy import dataplane
+from wgpy.dataplane import DataPlaneError
+
+_log = logging.getLogger(__name__)
+
+SOCKET = Path("/run/wgpy/dataplane.sock")
+# Seconds until a daemon must be ready, and gone.
+_START_TIMEOUT = 60.0
+_END_TIMEOUT = 10.0
+_POLL = 0.02
+_REQUEST_LIMIT = 4096
+# What a daemon is told through its environment is for one daemon only.
+_DAEMON_VARIABLES = ("WG_TUN_FD", "WG_UAPI_FD", "WG_PROCESS_FOREGROUND")
+
+
+class LauncherRefusal(Exception):
+    """A request that cannot be done; its text goes to the client."""
+
+
+class Launcher:
+    """The daemons of this node, by the interface that each serves."""
+
+    def __init__(self) -> None:
+        self._daemons: dict[str, asyncio.subprocess.Process] = {}
+        self._watchers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        # Two requests for one interface start one daemon.
+        self._starting = asyncio.Lock()
+
+    async def serve(self, listening: socket.socket, ended: asyncio.Event) -> None:
+        """Serve clients of a listening unix socket until `ended`; then end all daemons."""
+        server = await asyncio.start_unix_server(self._client, sock=listening, limit=_REQUEST_LIMIT)
+        try:
+            await ended.wait()
+        finally:
+            server.close()
+            await self._end_all()
+
+    async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            with contextlib.suppress(ConnectionError):
+                while line := await reader.readline():
+                    _tell(writer, await self._answer(line, writer))
+                    await writer.drain()
+        except ValueError:
+            _log.warning("a client sent a line of more than %d bytes", _REQUEST_LIMIT)
+        finally:
+            self._watchers.discard(writer)
+            writer.close()
+
+    async def _answer(self, line: bytes, writer: asyncio.StreamWriter) -> dict[str, Any]:
+        try:
+            return {"ok": True, **await self._do(line, writer)}
+        except LauncherRefusal as error:
+            return {"ok": False, "error": str(error)}
+
+    async def _do(self, line: bytes, writer: asyncio.StreamWriter) -> dict[str, Any]:
+        try:
+            request = json.loads(line)
+            what, name = request["do"], request.get("name")
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise LauncherRefusal("a request is a JSON object with a key 'do'") from None
+        match what:
+            case "probe":
+                return {"reason": dataplane.probe().userspace_reason}
+            case "start" if isinstance(name, str):
+                async with self._starting:
+                    return {"new": await self._start(name)}
+            case "list":
+                return {"daemons": {name: daemon.pid for name, daemon in self._daemons.items()}}
+            case "watch":
+                self._watchers.add(writer)
+                return {}
+        raise LauncherRefusal(f"request {what!r} is not known")
+
+    async def _start(self, name: str) -> bool:
+        """Whether it is a new one."""
+        if await self._serves(name):
+            return False
+        daemon = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "wgpy", "--foreground", "--", name),
+            env=_environment(),
+            stdin=asyncio.subprocess.DEVNULL,
+            # A signal for us from a terminal is not for it.
+            start_new_session=True,
+        )
+        self._daemons[name] = daemon
+        task = asyncio.create_task(self._report_end(name, daemon))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        deadline = asyncio.get_running_loop().time() + _START_TIMEOUT
+        while not await self._serves(name):
+            if daemon.returncode is not None:
+                status = daemon.returncode
+                raise LauncherRefusal(f"{name}: its daemon ended with status {status}, see its log")
+            if asyncio.get_running_loop().time() > deadline:
+                daemon.kill()
+                raise LauncherRefusal(f"{name}: not ready within {_START_TIMEOUT:g} seconds")
+            await asyncio.sleep(_POLL)
+        _log.info("%s: daemon %d is ready", name, daemon.pid)
+        return True
+
+    async def _serves(self, name: str) -> bool:
+        """Whether an interface answers: its daemon's socket is there before its device is."""
+        try:
+            await asyncio.to_thread(dataplane.get_interface, name)
+        except DataPlaneError as error:
+            ending = self._daemons.get(name)
+            if error.errno == ENODEV or (ending is not None and ending.returncode is not None):
+                return False
+            raise LauncherRefusal(str(error)) from None
+        return True
+
+    async def _report_end(self, name: str, daemon: asyncio.subprocess.Process) -> None:
+        status = await daemon.wait()
+        if self._daemons.get(name) is daemon:
+            del self._daemons[name]
+        level = logging.WARNING if status else logging.INFO
+        _log.log(level, "%s: daemon %d has ended with status %d", name, daemon.pid, status)
+        for writer in list(self._watchers):
+            _tell(writer, {"ended": name, "status": status})
+
+    async def _end_all(self) -> None:
+        daemons = list(self._daemons.values())
+        for daemon in daemons:
+            with contextlib.suppress(ProcessLookupError):
+                daemon.terminate()
+        if not self._tasks:
+            return
+        _, late = await asyncio.wait(self._tasks, timeout=_END_TIMEOUT)
+        if late:
+            for daemon in daemons:
+                with contextlib.suppress(ProcessLookupError):
+                    daemon.kill()
+            await asyncio.wait(late)
+
+
+def run(path: Path = SOCKET) -> int:
+    """Serve on `path` until SIGTERM or SIGINT. OSError if it cannot be listened on."""
+    listening = listen(path)
+    try:
+        asyncio.run(_run(listening))
+    finally:
+        path.unlink(missing_ok=True)
+    return 0
+
+
+async def _run(listening: socket.socket) -> None:
+    ended = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    await Launcher().serve(listening, ended)
+
+
+def listen(path: Path) -> socket.socket:
+    """A socket for root alone. OSError EADDRINUSE if another launcher serves it."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if _is_served(path):
+            raise OSError(EADDRINUSE, "another launcher is running", os.fspath(path))
+        path.unlink(missing_ok=True)
+        # Never open to others, not even for a moment.
+        before = os.umask(0o177)
+        try:
+            listening.bind(os.fspath(path))
+        finally:
+            os.umask(before)
+        listening.listen()
+    except BaseException:
+        listening.close()
+        raise
+    return listening
+
+
+def _is_served(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(os.fspath(path))
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+    return True
+
+
+def _tell(writer: asyncio.StreamWriter, message: dict[str, Any]) -> None:
+    if not writer.is_closing():
+        writer.write(json.dumps(message).encode() + b"\n")
+
+
+def _environment() -> dict[str, str]:
+    """The daemon runs the very code that runs here."""
+    kept = {k: v for k, v in os.environ.items() if k not in _DAEMON_VARIABLES}
+    code = os.fspath(Path(__file__).parents[1])
+    paths = filter(None, [code, kept.get("PYTHONPATH")])
+    return {**kept, "PYTHONPATH": os.pathsep.join(paths)}

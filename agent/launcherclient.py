@@ -1,0 +1,115 @@
+"""The agent's side of the launcher's socket (agent.launcher has the words). Blocking."""
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from agent.network.base import NetworkError
+
+# A daemon takes a few seconds to start on a busy machine; the launcher waits for 60.
+_TIMEOUT = 70.0
+_READ_SIZE = 4096
+_ADVICE = "see whether the data plane's pod (`wgpy-agent dataplane`) runs on this node"
+
+
+class LauncherClient:
+    """Asks the launcher that listens on `path`; a backend.Starter."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def probe(self) -> str:
+        """Why it can run no daemon, empty if it can. NetworkError."""
+        return str(self._ask({"do": "probe"})["reason"])
+
+    def start(self, name: str) -> bool:
+        """Make the daemon of interface `name` run; whether it is a new one. NetworkError."""
+        return bool(self._ask({"do": "start", "name": name})["new"])
+
+    def daemons(self) -> dict[str, int]:
+        """Process id of each daemon, by its interface. NetworkError."""
+        return dict(self._ask({"do": "list"})["daemons"])
+
+    def watch(self) -> "Deaths":
+        """A stream of daemons' ends from now on. NetworkError."""
+        with self._told():
+            stream = self._connect()
+            try:
+                _exchange(stream, {"do": "watch"})
+                stream.setblocking(False)
+                return Deaths(stream)
+            except BaseException:
+                stream.close()
+                raise
+
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        with self._told(), self._connect() as stream:
+            return _exchange(stream, request)
+
+    def _connect(self) -> socket.socket:
+        stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            stream.settimeout(_TIMEOUT)
+            stream.connect(os.fspath(self._path))
+        except BaseException:
+            stream.close()
+            raise
+        return stream
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError, KeyError) as error:
+            reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+            raise NetworkError(f"launcher at {self._path}: {reason}", _ADVICE) from None
+
+
+class Deaths:
+    """Readable (`fileno`) when a daemon has ended, or the launcher itself."""
+
+    def __init__(self, stream: socket.socket) -> None:
+        self._stream = stream
+        self._waiting = b""
+        self.closed = False
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    def read(self) -> list[tuple[str, int]]:
+        """Interface and exit status of each daemon that has ended; never blocks.
+
+        `closed` is true from then on when the launcher has gone: nothing more comes.
+        """
+        try:
+            while data := self._stream.recv(_READ_SIZE):
+                self._waiting += data
+            self.closed = True
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.closed = True
+        *lines, self._waiting = self._waiting.split(b"\n")
+        return [(str(told["ended"]), int(told["status"])) for told in map(json.loads, lines)]
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def _exchange(stream: socket.socket, request: dict[str, Any]) -> dict[str, Any]:
+    """One request, one line of answer; byte by byte, so that what follows it stays."""
+    stream.sendall(json.dumps(request).encode() + b"\n")
+    answer = bytearray()
+    while not answer.endswith(b"\n"):
+        byte = stream.recv(1)
+        if not byte:
+            raise ValueError("it hung up")
+        answer += byte
+    told: dict[str, Any] = json.loads(answer)
+    if not told["ok"]:
+        raise ValueError(told["error"])
+    return told
