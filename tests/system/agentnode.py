@@ -9,6 +9,7 @@ The lanes are veths without neighbours, as only their names count here.
 
 import contextlib
 import os
+import re
 import select
 import socket
 import time
@@ -179,14 +180,15 @@ def sysctl(namespace: Namespace, key: str, value: str | None = None) -> str:
 
 
 def state(namespace: Namespace) -> str:
-    """Routes, rules, addresses and packet filter, for comparing."""
+    """Routes, rules, addresses and MTUs, for comparing."""
     with namespace.inside():
         parts = [
             ip(f"-{version}", *words.split())
             for version in (4, 6)
             for words in ("route show table all", "rule show")
         ]
-        return "\n".join([*parts, ip("-o", "address")])
+        links = re.findall(r"^\d+: (\S+): .* (mtu \d+)", ip("-o", "link"), re.MULTILINE)
+        return "\n".join([*parts, ip("-o", "address"), *map(" ".join, links)])
 
 
 @contextlib.contextmanager
@@ -242,3 +244,23 @@ def capture(namespace: Namespace, device: str) -> Iterator[Callable[[], list[byt
     with sock:
         sock.setblocking(False)
         yield seen
+
+
+def accepted_segment_size(
+    client: Namespace, server: Namespace, version: int, destination: str
+) -> int:
+    """Payload bytes of the segments that the server may send on a connection from the client."""
+    with server.inside():
+        listening = socket.socket(_FAMILY[version], socket.SOCK_STREAM)
+    with client.inside():
+        connecting = socket.socket(_FAMILY[version], socket.SOCK_STREAM)
+    with listening, connecting:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((_ANY[version], PORT))
+        listening.listen()
+        for sock in (listening, connecting):
+            sock.settimeout(_PATIENCE)
+        connecting.connect((destination, PORT))
+        accepted, _ = listening.accept()
+        with accepted:
+            return accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG)
