@@ -56,6 +56,13 @@ def resources(lab: Lab, tmp_path: Path) -> Iterator[Resources]:
     yield made
     with lab.node.inside():
         made.remove()
+    _without_addresses(lab)
+
+
+def _without_addresses(lab: Lab) -> None:
+    """As if the lanes were new: their addresses go with them."""
+    for lane in LANES:
+        lab.node.ip("address", "flush", "dev", lane, "scope", "global")
 
 
 def _drops(lab: Lab, resources: Resources) -> dict[str, int]:
@@ -79,16 +86,14 @@ def test_an_agent_that_starts_anew_finds_nothing_to_change(
 
 def test_removal_leaves_the_host_as_it_was(lab: Lab, tmp_path: Path) -> None:
     forwarding = ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding")
-    for lane in (*LANES, "wgpy-pods"):  # this and the addresses would go with their devices
+    for lane in (*LANES, "wgpy-pods"):  # as the addresses, it goes with the device
         lab.node.ip("link", "set", lane, "mtu", "1420")
     before = state(lab.node), [sysctl(lab.node, key) for key in forwarding]
     with lab.node.inside():
         assert Resources(tmp_path).reconcile() != []
         assert state(lab.node) != before[0]
         Resources(tmp_path).remove()  # by a later process
-    for lane in LANES:
-        for own in OWN.values():
-            lab.node.ip("address", "del", str(own), "dev", lane)
+    _without_addresses(lab)
     assert (state(lab.node), [sysctl(lab.node, key) for key in forwarding]) == before
     assert "wgpy" not in nft(lab.node, "list ruleset")
     assert list(tmp_path.iterdir()) == []
