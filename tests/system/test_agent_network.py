@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.network.base import NetworkError
 from agent.network.mtu import path_mtus
 from interop.shell import run
 from tests.system.agentnode import (
@@ -397,3 +398,23 @@ def test_a_host_without_ipv6_serves_an_ipv4_cluster(
 def nft(namespace: Namespace, words: str) -> str:
     with namespace.inside():
         return run("nft", *words.split())
+
+
+def test_a_host_without_ipv6_serves_the_ipv4_half_and_says_what_is_missing(
+    host_without_ipv6: Namespace, tmp_path: Path
+) -> None:
+    resources = Resources(tmp_path)
+    with host_without_ipv6.inside():
+        with pytest.raises(NetworkError, match="fd00:244:0:3::.*enable IPv6") as caught:
+            resources.links.reconcile(resources.wanted_links())
+        assert sum("10.244.3.0" in sentence for sentence in caught.value.changed) == 2
+
+
+def test_ipv6_is_switched_on_for_lanes_where_others_have_none(
+    host_without_ipv6: Namespace, tmp_path: Path
+) -> None:
+    resources = Resources(tmp_path)
+    with host_without_ipv6.inside():
+        resources.reconcile()
+        assert resources.reconcile() == []
+    assert sysctl(host_without_ipv6, "net/ipv6/conf/lo/disable_ipv6") == "1"

@@ -1,0 +1,121 @@
+"""The agent's watch: what is ours is reported at once, what is not is not."""
+
+import os
+import select
+from collections.abc import Iterator
+
+import pytest
+
+from agent.network.watch import Watch
+from interop.shell import run
+from tests.system.agentnode import OVERLAY
+from tests.system.tunhost import Namespace
+
+pytestmark = pytest.mark.system
+
+_PATIENCE = 5.0
+
+
+@pytest.fixture
+def host() -> Iterator[Namespace]:
+    namespace = Namespace(f"an{os.getpid()}e")
+    try:
+        for name in ("wgpy0", "other"):
+            namespace.ip("tuntap", "add", name, "mode", "tun")
+            namespace.ip("link", "set", name, "up")
+        yield namespace
+    finally:
+        namespace.remove()
+
+
+@pytest.fixture
+def watch(host: Namespace) -> Iterator[Watch]:
+    with host.inside():
+        made = Watch(["wgpy0", "wgpy1", "wgpy-pods"], OVERLAY.values())
+    with made:
+        yield made
+
+
+def _do(host: Namespace, command: str) -> None:
+    with host.inside():
+        run(*command.split())
+
+
+def _changes(watch: Watch) -> frozenset[str]:
+    """Once for all that has happened."""
+    assert select.select([watch], [], [], _PATIENCE)[0], "no event came"
+    return watch.changes()
+
+
+_OURS = {
+    "ip link del wgpy0": {"lanes", "links"},
+    "ip tuntap add wgpy1 mode tun": {"lanes", "links"},
+    "ip link add wgpy-pods type bridge": {"links", "sysctls"},
+    "ip link set wgpy0 mtu 1300": {"links"},
+    "ip link set wgpy0 down": {"links", "routes"},
+    "ip address add 10.244.3.0/32 dev wgpy0": {"links"},
+    "ip address add fd00:244::/128 dev wgpy0": {"links"},
+    "ip route add 10.244.2.0/24 dev other": {"routes", "guard"},
+    "ip route add fd00:244:0:2::/64 dev other": {"routes", "guard"},
+    "ip route add 192.0.2.0/24 dev other proto 157": {"routes"},
+    "ip route add 192.0.2.0/24 dev other table 5157": {"routes"},
+    "ip route add unreachable 2001:db8::/32 table 5157": {"routes"},
+    "ip rule add iif wgpy-pods table 5157 priority 5157": {"routes"},
+    "ip -6 rule add iif x table 99 protocol 157": {"routes"},
+    "nft add table inet wgpy": {"firewall"},
+    "sysctl -qw net.ipv4.ip_forward=1": {"sysctls"},
+    "sysctl -qw net.ipv4.conf.wgpy0.rp_filter=1": {"sysctls"},
+    "sysctl -qw net.ipv6.conf.wgpy0.forwarding=1": {"sysctls"},
+}
+
+
+@pytest.mark.parametrize("command", _OURS)
+def test_a_change_of_ours_is_reported(host: Namespace, watch: Watch, command: str) -> None:
+    _do(host, command)
+    assert _changes(watch) >= _OURS[command]
+
+
+_OTHERS = (
+    "ip link set other mtu 1300",
+    "ip link add pods9 type bridge",
+    "ip address add 192.0.2.1/24 dev other",
+    "ip route add 192.0.2.0/24 dev other",
+    "ip route add 0.0.0.0/0 dev other",
+    "ip route add ::/0 dev other",
+    "ip rule add iif other table 99",
+    "nft add table inet other",
+    "sysctl -qw net.ipv4.conf.other.rp_filter=1",
+)
+
+
+@pytest.mark.parametrize("command", _OTHERS)
+def test_a_change_of_others_is_not_reported(host: Namespace, watch: Watch, command: str) -> None:
+    _do(host, command)
+    assert _changes(watch) == frozenset()
+
+
+def test_many_changes_are_reported_once(host: Namespace, watch: Watch) -> None:
+    for number in range(20):
+        _do(host, f"ip route add 10.244.{number}.0/24 dev wgpy0")
+    assert _changes(watch) == {"routes", "guard"}
+    assert not select.select([watch], [], [], 0)[0]
+    assert watch.changes() == frozenset()
+
+
+def test_a_lane_that_was_made_again_is_known_by_its_new_index(
+    host: Namespace, watch: Watch
+) -> None:
+    _do(host, "ip link del wgpy0")
+    _do(host, "ip link add wgpy0 type bridge")
+    watch.changes()
+    _do(host, "ip address add 10.244.3.0/32 dev wgpy0")
+    assert "links" in _changes(watch)
+
+
+def test_lost_events_stand_for_everything(host: Namespace, watch: Watch) -> None:
+    batch = "".join(
+        f"route add 192.0.2.{n % 250}/32 dev other table {n + 1000}\n" for n in range(9000)
+    )
+    with host.inside():
+        run("ip", "-batch", "-", stdin=batch)
+    assert watch.changes() >= {"lanes", "links", "guard", "routes", "sysctls", "firewall"}
