@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from errno import ENODEV
+from errno import ECONNRESET, ENODEV
 from typing import Literal, Protocol, TypeAlias
 
 from agent.network.base import NetworkError, Report
@@ -221,7 +221,8 @@ def _clear(name: str, served: bool) -> None:
         try:
             dataplane.delete_interface(name)
         except DataPlaneError as error:
-            if error.errno != ENODEV:
+            # A daemon that ends at this very moment hangs up on us; its link may remain until then.
+            if error.errno not in (ENODEV, ECONNRESET):
                 raise
     with open_rtnetlink() as ip:
         for index in ip.link_lookup(ifname=name):

@@ -1,0 +1,207 @@
+"""The agent's lanes on a real data plane, with and without the launcher."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from agent.backend import Backend, LaneDesired, LanesDesired
+from agent.launcherclient import LauncherClient
+from agent.network.base import NetworkError
+from interop.shell import wait_until
+from tests.system.tunhost import Namespace
+from wgpy import dataplane
+from wgpy.protocol.config import (
+    AllowedIPChange,
+    Endpoint,
+    InterfaceChange,
+    PeerChange,
+    Secret,
+)
+
+pytestmark = pytest.mark.system
+
+# UAPI sockets are named after interfaces, in one directory for the whole machine.
+LANES = (f"an{os.getpid()}a", f"an{os.getpid()}b")
+_PEER = PeerChange(
+    b"\x11" * 32,
+    preshared_key=Secret(b"\x22" * 32),
+    endpoint=Endpoint("192.0.2.2", 51871),
+    persistent_keepalive=25,
+    allowed_ips=(
+        AllowedIPChange(ip_network("10.244.2.0/24")),
+        AllowedIPChange(ip_network("fd00:244:0:2::/64")),
+    ),
+)
+_OTHER = PeerChange(b"\x33" * 32, allowed_ips=(AllowedIPChange(ip_network("10.244.4.0/24")),))
+
+
+def _config(*peers: PeerChange) -> InterfaceChange:
+    return InterfaceChange(private_key=Secret(b"\x44" * 32), listen_port=51871, peers=peers)
+
+
+def _desired(config: InterfaceChange | None) -> LanesDesired:
+    return LanesDesired((LaneDesired(LANES[0], config), LaneDesired(LANES[1])))
+
+
+@pytest.fixture
+def host() -> Iterator[Namespace]:
+    namespace = Namespace(f"an{os.getpid()}h")
+    try:
+        yield namespace
+        with namespace.inside():
+            Backend("userspace", LANES).remove()
+    finally:
+        namespace.remove()
+
+
+@contextmanager
+def _launched(host: Namespace, directory: Path) -> Iterator[LauncherClient]:
+    path = directory / "dataplane.sock"
+    code = f"from pathlib import Path; from agent.launcher import run; run(Path({str(path)!r}))"
+    with host.inside():
+        process = subprocess.Popen([sys.executable, "-c", code])
+    try:
+        wait_until("the launcher listens", path.exists, 10)
+        yield LauncherClient(path)
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0
+    assert not path.exists()
+
+
+@pytest.fixture
+def launcher(host: Namespace, tmp_path: Path) -> Iterator[LauncherClient]:
+    with _launched(host, tmp_path) as client:
+        yield client
+
+
+def test_lanes_are_made_once_and_configured_once(host: Namespace) -> None:
+    with host.inside():
+        backend = Backend("auto", LANES)
+        assert backend.plane == backend.availability.best
+        assert len(backend.reconcile(_desired(_config(_PEER)))) == 5
+        assert backend.reconcile(_desired(_config(_PEER))) == []
+        stats = backend.stats()
+    assert sorted(stats) == sorted(LANES)
+    (peer,) = stats[LANES[0]].peers
+    assert peer.allowed_ips == tuple(a.network for a in _PEER.allowed_ips)
+    assert stats[LANES[1]].peers == ()
+
+
+def test_an_agent_that_starts_anew_adopts_the_lanes_and_changes_only_what_differs(
+    host: Namespace,
+) -> None:
+    with host.inside():
+        Backend("userspace", LANES).reconcile(_desired(_config(_PEER)))
+        indexes = [socket.if_nametoindex(lane) for lane in LANES]
+        adopting = Backend("userspace", LANES)
+        assert adopting.reconcile(_desired(None)) == []
+        assert adopting.reconcile(_desired(_config(_PEER))) == []
+        assert adopting.reconcile(_desired(_config(_PEER, _OTHER))) == [
+            f"{LANES[0]}: peer 33333333 is new"
+        ]
+        assert adopting.reconcile(_desired(_config(_OTHER))) == [
+            f"{LANES[0]}: peer 11111111 is removed"
+        ]
+        assert [socket.if_nametoindex(lane) for lane in LANES] == indexes
+
+
+_PEER_DRIFT = (
+    PeerChange(_PEER.public_key, remove=True),
+    PeerChange(_PEER.public_key, preshared_key=Secret(b"\x55" * 32)),
+    PeerChange(_PEER.public_key, endpoint=Endpoint("192.0.2.99", 1)),
+    PeerChange(_PEER.public_key, persistent_keepalive=1),
+    PeerChange(_PEER.public_key, replace_allowed_ips=True),
+    _OTHER,
+)
+
+
+@pytest.mark.parametrize("drift", _PEER_DRIFT)
+def test_a_peer_that_was_altered_by_hand_is_repaired(host: Namespace, drift: PeerChange) -> None:
+    with host.inside():
+        backend = Backend("userspace", LANES)
+        backend.reconcile(_desired(_config(_PEER)))
+        before = dataplane.get_interface(LANES[0])
+        dataplane.set_interface(LANES[0], InterfaceChange(peers=(drift,)))
+        assert dataplane.get_interface(LANES[0]) != before
+        assert len(backend.reconcile(_desired(_config(_PEER)))) == 1
+        assert dataplane.get_interface(LANES[0]) == before
+
+
+def test_a_lane_that_was_deleted_by_hand_is_made_again(host: Namespace) -> None:
+    with host.inside():
+        backend = Backend("userspace", LANES)
+        backend.reconcile(_desired(_config(_PEER)))
+    host.ip("link", "del", LANES[0])
+    with host.inside():
+        backend.reconcile(_desired(_config(_PEER)))
+        assert len(dataplane.get_interface(LANES[0]).peers) == 1
+        assert backend.reconcile(_desired(_config(_PEER))) == []
+
+
+@pytest.mark.parametrize("words", ["link add {} type bridge", "tuntap add {} mode tun"])
+def test_what_is_left_of_another_kind_is_removed_first(host: Namespace, words: str) -> None:
+    host.ip(*words.format(LANES[0]).split())
+    with host.inside():
+        backend = Backend("userspace", LANES)
+        changed = backend.reconcile(_desired(_config(_PEER)))
+        assert any("is removed" in sentence for sentence in changed)
+        assert len(dataplane.get_interface(LANES[0]).peers) == 1
+
+
+def test_one_lane_that_cannot_be_does_not_stop_the_other(host: Namespace) -> None:
+    config = InterfaceChange(listen_port=70000)
+    with host.inside(), pytest.raises(NetworkError, match=LANES[0]) as caught:
+        Backend("userspace", LANES).reconcile(_desired(config))
+    assert any(LANES[1] in sentence for sentence in caught.value.changed)
+
+
+def test_daemons_outlive_the_agent_under_the_launcher(
+    host: Namespace, launcher: LauncherClient
+) -> None:
+    with host.inside():
+        Backend("userspace", LANES, launcher).reconcile(_desired(_config(_PEER)))
+        daemons = launcher.daemons()
+        assert sorted(daemons) == sorted(LANES)
+        again = Backend("userspace", LANES, launcher)
+        assert again.reconcile(_desired(_config(_PEER))) == []
+    assert launcher.daemons() == daemons
+    assert not launcher.start(LANES[0])
+
+
+def test_a_daemon_that_is_killed_is_reported_and_comes_back_only_when_asked(
+    host: Namespace, launcher: LauncherClient
+) -> None:
+    with host.inside():
+        backend = Backend("userspace", LANES, launcher)
+        backend.reconcile(_desired(_config(_PEER)))
+        deaths = launcher.watch()
+        os.kill(launcher.daemons()[LANES[0]], signal.SIGKILL)
+        assert select.select([deaths], [], [], 10)[0]
+        assert deaths.read() == [(LANES[0], -signal.SIGKILL)]
+        deaths.close()
+        assert sorted(launcher.daemons()) == [LANES[1]]
+        assert sorted(backend.stats()) == [LANES[1]]
+        assert len(backend.reconcile(_desired(_config(_PEER)))) == 4
+        assert len(dataplane.get_interface(LANES[0]).peers) == 1
+
+
+def test_the_launcher_takes_its_daemons_with_it_when_it_is_told_to_end(
+    host: Namespace, tmp_path: Path
+) -> None:
+    with _launched(host, tmp_path) as launcher, host.inside():
+        Backend("userspace", LANES, launcher).reconcile(_desired(None))
+        assert len(dataplane.list_interfaces()) >= 2
+    with host.inside():
+        assert Backend("userspace", LANES).stats() == {}
