@@ -1,0 +1,46 @@
+"""How a pass over a resource goes on after a failure, and what it says in the end."""
+
+from errno import EACCES, EPERM, EROFS
+
+import pytest
+from pyroute2.netlink.exceptions import NetlinkError
+
+from agent.network.base import NetworkError, Report, explained
+
+
+def test_a_failed_step_does_not_stop_the_next_and_both_are_told() -> None:
+    report = Report()
+    with report.step("route 10.0.0.0/24"):
+        raise NetlinkError(EPERM, "Operation not permitted")
+    with report.step("sysctl x"):
+        report.changed.append("sysctl x is 1")
+    with report.step("file"):
+        raise NetworkError("file: full", "make room")
+    with pytest.raises(NetworkError) as caught:
+        report.end()
+    assert caught.value.changed == ("sysctl x is 1",)
+    assert str(caught.value) == (
+        "route 10.0.0.0/24: Operation not permitted; file: full; "
+        "give the agent CAP_NET_ADMIN; make room"
+    )
+
+
+def test_a_bug_is_not_taken_for_a_failure() -> None:
+    with pytest.raises(KeyError), Report().step("x"):
+        raise KeyError("x")
+
+
+def test_without_failure_the_end_is_what_was_changed() -> None:
+    report = Report()
+    with report.step("x"):
+        report.changed.append("x is set")
+    assert report.end() == ["x is set"]
+
+
+def test_what_the_kernel_refuses_of_ipv6_alone_is_told_as_ipv6_switched_off() -> None:
+    assert "IPv6" in explained("address fd00::1", OSError(EACCES, "no")).advice
+    assert explained("address 10.0.0.1", OSError(EACCES, "no")).advice == ""
+
+
+def test_a_read_only_proc_is_told_with_advice() -> None:
+    assert "/proc/sys" in explained("sysctl net/ipv4/ip_forward", OSError(EROFS, "no")).advice

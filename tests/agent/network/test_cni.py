@@ -1,0 +1,83 @@
+"""The file for the container runtime."""
+
+import json
+import stat
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from agent.network.base import NetworkError
+from agent.network.cni import FILE, Cni, CniDesired, conflist
+
+_DESIRED = CniDesired((ip_network("10.244.3.0/24"), ip_network("fd00:244:0:3::/64")), 1380)
+
+
+def test_it_names_the_plugins_with_both_families_and_the_mtu() -> None:
+    whole = json.loads(conflist(_DESIRED))
+    bridge, portmap = whole["plugins"]
+    assert (bridge["type"], portmap["type"], bridge["bridge"]) == ("bridge", "portmap", "wgpy-pods")
+    assert bridge["mtu"] == 1380
+    assert bridge["ipam"]["ranges"] == [
+        [{"subnet": "10.244.3.0/24"}],
+        [{"subnet": "fd00:244:0:3::/64"}],
+    ]
+    assert bridge["ipam"]["routes"] == [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]
+    assert bridge["ipMasq"] is False
+
+
+def test_it_is_written_once_for_root_alone(tmp_path: Path) -> None:
+    cni = Cni(tmp_path / "net.d")
+    path = tmp_path / "net.d" / FILE
+    assert cni.reconcile(_DESIRED) == [f"{path} is written, it was missing"]
+    inode = path.stat().st_ino
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert cni.reconcile(_DESIRED) == []
+    assert path.stat().st_ino == inode
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("drift", ["text", "mode", "gone", "bytes"])
+def test_drift_is_repaired(tmp_path: Path, drift: str) -> None:
+    cni = Cni(tmp_path)
+    cni.reconcile(_DESIRED)
+    path = tmp_path / FILE
+    if drift == "text":
+        path.write_text("{}")
+    elif drift == "mode":
+        path.chmod(0o644)
+    elif drift == "bytes":
+        path.write_bytes(b"\xff\xfe")
+    else:
+        path.unlink()
+    assert len(cni.reconcile(_DESIRED)) == 1
+    assert path.read_text() == conflist(_DESIRED)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_reader_never_sees_half_a_file(tmp_path: Path) -> None:
+    cni = Cni(tmp_path)
+    cni.reconcile(_DESIRED)
+    with (tmp_path / FILE).open() as reader:
+        cni.reconcile(CniDesired(_DESIRED.pod_cidrs, 1300))
+        assert reader.read() == conflist(_DESIRED)
+
+
+def test_what_a_killed_agent_left_behind_is_no_hindrance(tmp_path: Path) -> None:
+    (tmp_path / f".{FILE}.new").write_text("half")
+    assert len(Cni(tmp_path).reconcile(_DESIRED)) == 1
+    assert [path.name for path in tmp_path.iterdir()] == [FILE]
+
+
+def test_without_pod_cidrs_there_is_no_file(tmp_path: Path) -> None:
+    cni = Cni(tmp_path)
+    cni.reconcile(_DESIRED)
+    assert len(cni.reconcile(CniDesired())) == 1
+    assert list(tmp_path.iterdir()) == []
+    cni.remove()
+
+
+def test_a_directory_that_is_none_is_told(tmp_path: Path) -> None:
+    (tmp_path / "net.d").write_text("")
+    with pytest.raises(NetworkError, match=r"10-wgpy.conflist: Not a directory"):
+        Cni(tmp_path / "net.d").reconcile(_DESIRED)
