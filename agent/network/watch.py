@@ -1,20 +1,22 @@
 """One file descriptor that tells when something that is ours to keep has changed.
 
 Netlink for links, addresses, routes, rules, settings (of both families) and nftables; a busy node
-has many such events, most of them about pods, and only ours count.
+has many such events, most of them about pods, and only ours count. Inotify for the CNI file.
 """
 
 import select
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from agent.network import netlinkevents
+from agent.network.filewatch import FileWatch
 from agent.network.netlinkevents import Message
 from wgpy.protocol.config import Network
 
-# When events were lost.
+# When netlink's events were lost.
 EVERYTHING = frozenset({"lanes", "links", "guard", "routes", "sysctls", "firewall"})
 
 
@@ -25,16 +27,27 @@ class Watch:
     should look. The agent's own changes are reported as well: the pass they cause finds nothing.
     """
 
-    def __init__(self, devices: Iterable[str], overlay: Iterable[Network] = ()) -> None:
-        """`devices` are our interfaces; routes into `overlay` matter whoever sets them. OSError."""
+    def __init__(
+        self, devices: Iterable[str], overlay: Iterable[Network] = (), cni: Path | None = None
+    ) -> None:
+        """`devices` are our interfaces; routes into `overlay` matter whoever sets them.
+
+        `cni` is the runtime's file, in a directory that exists. OSError.
+        """
         self._devices = frozenset(devices)
         self._overlay = tuple(overlay)
+        self._cni = FileWatch(cni) if cni else None
         self._sockets = netlinkevents.route_socket(), netlinkevents.nft_socket()
         # After subscribing. Events of addresses and settings name devices by their index only.
         self._indexes = {i for i, name in socket.if_nameindex() if name in self._devices}
         self._epoll = select.epoll()
-        for sock in self._sockets:
-            self._epoll.register(sock, select.EPOLLIN)
+        for source in self._sources():
+            self._epoll.register(source, select.EPOLLIN)
+
+    def _sources(self) -> Iterator[socket.socket | FileWatch]:
+        yield from self._sockets
+        if self._cni:
+            yield self._cni
 
     def __enter__(self) -> Self:
         return self
@@ -49,8 +62,8 @@ class Watch:
 
     def close(self) -> None:
         self._epoll.close()
-        for sock in self._sockets:
-            sock.close()
+        for source in self._sources():
+            source.close()
 
     def fileno(self) -> int:
         return self._epoll.fileno()
@@ -61,6 +74,8 @@ class Watch:
         for sock in self._sockets:
             for message in netlinkevents.drain(sock):
                 found |= EVERYTHING if message is None else self._concerned(message)
+        if self._cni and self._cni.changed():
+            found |= {"cni"}
         return found
 
     def _concerned(self, message: Message) -> frozenset[str]:

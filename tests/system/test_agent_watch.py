@@ -3,6 +3,7 @@
 import os
 import select
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -119,3 +120,14 @@ def test_lost_events_stand_for_everything(host: Namespace, watch: Watch) -> None
     with host.inside():
         run("ip", "-batch", "-", stdin=batch)
     assert watch.changes() >= {"lanes", "links", "guard", "routes", "sysctls", "firewall"}
+
+
+def test_the_cni_file_is_watched_by_the_same_descriptor(host: Namespace, tmp_path: Path) -> None:
+    path = tmp_path / "10-wgpy.conflist"
+    with host.inside():
+        made = Watch(["wgpy0"], cni=path)
+    with made:
+        path.write_text("{}")
+        assert _changes(made) == {"cni"}
+        path.unlink()
+        assert _changes(made) == {"cni"}
