@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 
 from agent.network.base import POD_BRIDGE
+from agent.network.nft import Count
 from wgpy.protocol.config import Network
 
 TABLE_NAME = "inet wgpy"
@@ -42,46 +43,31 @@ class FirewallDesired:
     nodes: tuple[Network, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Count:
-    """What a counter has seen."""
-
-    packets: int = 0
-    bytes: int = 0
-
-
 def ruleset(desired: FirewallDesired, counts: dict[str, Count]) -> str:
-    """A script that replaces the table in one transaction; its counters go on from `counts`."""
-    parts = [
-        f"table {TABLE_NAME}",
-        f"delete table {TABLE_NAME}",
-        f"table {TABLE_NAME} {{",
-        *_counters(counts),
-        *_sets(desired),
-        _CHAINS,
-        "}",
-    ]
-    return "\n".join(parts) + "\n"
+    """The whole table; its counters go on from `counts`."""
+    counters = (counter(name, counts) for name in COUNTERS)
+    return "\n".join([f"table {TABLE_NAME} {{", *counters, *_sets(desired), _CHAINS, "}\n"])
 
 
-def _counters(counts: dict[str, Count]) -> Iterable[str]:
-    for name in COUNTERS:
-        count = counts.get(name, Count())
-        yield f"counter {name} {{ packets {count.packets} bytes {count.bytes} }}"
+def counter(name: str, counts: dict[str, Count]) -> str:
+    """A counter that goes on."""
+    count = counts.get(name, Count())
+    return f"counter {name} {{ packets {count.packets} bytes {count.bytes} }}"
 
 
 def _sets(desired: FirewallDesired) -> Iterable[str]:
-    yield _set("lanes", "ifname", "", [f'"{name}"' for name in sorted(set(desired.lanes))])
+    yield nft_set("lanes", "ifname", [f'"{name}"' for name in sorted(set(desired.lanes))])
     for name in ("overlay", "local", "nodes"):
         networks: tuple[Network, ...] = getattr(desired, name)
         # The kernel's intervals must not overlap.
         v4 = collapse_addresses(n for n in networks if isinstance(n, IPv4Network))
         v6 = collapse_addresses(n for n in networks if isinstance(n, IPv6Network))
-        yield _set(f"{name}4", "ipv4_addr", "flags interval; ", map(str, v4))
-        yield _set(f"{name}6", "ipv6_addr", "flags interval; ", map(str, v6))
+        yield nft_set(f"{name}4", "ipv4_addr", map(str, v4), "flags interval; ")
+        yield nft_set(f"{name}6", "ipv6_addr", map(str, v6), "flags interval; ")
 
 
-def _set(name: str, kind: str, flags: str, elements: Iterable[str]) -> str:
+def nft_set(name: str, kind: str, elements: Iterable[str], flags: str = "") -> str:
+    """A set; an empty one must not say that it is."""
     listed = ", ".join(elements)
     body = f"elements = {{ {listed} }}; " if listed else ""
     return f"set {name} {{ type {kind}; {flags}{body}}}"

@@ -5,13 +5,8 @@ from ipaddress import ip_network
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.network.ruleset import COUNTERS, Count, FirewallDesired, ruleset
-
-
-def test_it_replaces_the_table_in_one_transaction() -> None:
-    first, second, third, *_ = ruleset(FirewallDesired(), {}).splitlines()
-    assert (first, second) == ("table inet wgpy", "delete table inet wgpy")
-    assert third == "table inet wgpy {"
+from agent.network.nft import Count
+from agent.network.ruleset import COUNTERS, FirewallDesired, ruleset
 
 
 def test_counts_go_on() -> None:
