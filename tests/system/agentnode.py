@@ -12,6 +12,7 @@ import os
 import re
 import select
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -264,3 +265,29 @@ def accepted_segment_size(
         accepted, _ = listening.accept()
         with accepted:
             return accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG)
+
+
+def transmit(namespace: Namespace, device: str, frame: bytes) -> None:
+    with namespace.inside():
+        sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+        sock.bind((device, 0))
+    with sock:
+        sock.send(frame)
+
+
+def advertisement(version: int, mac: str, claimed: str) -> bytes:
+    """A frame to all that says: `claimed` is at `mac` (ARP, or a neighbour advertisement)."""
+    hardware = bytes.fromhex(mac.replace(":", ""))
+    target = ip_address(claimed).packed
+    if version == 4:
+        arp = bytes.fromhex("0001080006040002") + hardware + target + b"\xff" * 6 + target
+        return b"\xff" * 6 + hardware + b"\x08\x06" + arp
+    # From a link-local address: who advertises need not have the address it speaks of.
+    source, everyone = ip_address("fe80::1").packed, ip_address("ff02::1").packed
+    body = bytes.fromhex("88000000 20000000") + target + b"\x02\x01" + hardware
+    words = source + everyone + struct.pack("!II", len(body), 58) + body
+    total = sum(struct.unpack(f"!{len(words) // 2}H", words))
+    checksum = ~(total % 0xFFFF) & 0xFFFF
+    body = body[:2] + struct.pack("!H", checksum) + body[4:]
+    header = struct.pack("!IHBB", 6 << 28, len(body), 58, 255) + source + everyone
+    return bytes.fromhex("333300000001") + hardware + b"\x86\xdd" + header + body
