@@ -1,9 +1,10 @@
 """Packets for the host become super-packets: neighbours that continue each other are joined.
 
-    coalesce      the usual batch is one run; any other is sorted by flow, if flows alternate
-    _is_one_run   the usual batch, as cheap as can be
-    _join_runs    any other: by column, who continues whom
-    _join         one header, and the payloads copied together
+    coalesce        the usual batch is one run, or a few
+    _is_one_run     the usual batch, as cheap as can be
+    _coalesce_any   any other is sorted by flow, if flows alternate
+    _join_runs      by column, who continues whom
+    _join           one header, and the payloads copied together
 
 The rules are those of the kernel's GRO (tcp_gro_receive, inet_gro_receive): all header fields
 agree but those that must differ (length, IPv4 id, sequence number, checksums); no flag but ACK,
@@ -36,7 +37,7 @@ _HEADERS = 60
 # IPv4 and UDP.
 _LEAST = 28
 _U16, _U32 = Struct(">H"), Struct(">I")
-_ONLY_ACK = bytes([_ACK])
+_ACK_PSH = bytes([_ACK, _ACK | _PSH])
 _BE16, _BE32, _LE16, _LE32 = (np.dtype(name) for name in (">u2", ">u4", "<u2", "<u4"))
 
 
@@ -65,15 +66,25 @@ def coalesce(
     packet may be overwritten.
     """
     sizes: list[int] = lengths.tolist()
-    if len(sizes) < _WORTH_IT:
-        return [_alone(rows, k, size) for k, size in enumerate(sizes)]
-    kind = _kind(rows[0, :_HEADERS].tobytes(), offloads)
-    if kind is not None:
-        if _is_one_run(rows, sizes, kind):
-            return [_join(rows, sizes, kind)]
+    groups: list[Group] = []
+    while len(sizes) >= _WORTH_IT:
+        kind = _kind(rows[0, :_HEADERS].tobytes(), offloads)
+        if kind is None:
+            return groups + _coalesce_any(rows, lengths, sizes, offloads)
         if sizes.count(kind.data) == len(sizes):
             # Acknowledgements: they have nothing that could be joined.
-            return [_alone(rows, k, size) for k, size in enumerate(sizes)]
+            return groups + [_alone(rows, k, size) for k, size in enumerate(sizes)]
+        count = _count_alike(rows, kind) if kind.data < min(sizes) else 0
+        if count < _WORTH_IT or not _is_one_run(rows[:count], sizes[:count], kind):
+            return groups + _coalesce_any(rows, lengths, sizes, offloads)
+        groups += _cut(rows[:count], sizes[:count], kind)
+        rows, lengths, sizes = rows[count:], lengths[count:], sizes[count:]
+    return groups + [_alone(rows, k, size) for k, size in enumerate(sizes)]
+
+
+def _coalesce_any(
+    rows: NDArray[np.uint8], lengths: NDArray[np.int64], sizes: list[int], offloads: Offloads
+) -> list[Group]:
     order = _order_by_flow(rows)
     if order is not None:
         rows, lengths = rows[order], lengths[order]
@@ -172,34 +183,59 @@ def _count_changes(values: NDArray[np.uint64]) -> int:
 _MULTIPLIERS = np.arange(1, 10, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) | np.uint64(1)
 
 
+def _count_alike(rows: NDArray[np.uint8], kind: _Kind) -> int:
+    """How many rows from the first on have all in common that joined packets must have."""
+    heads = rows[:, : kind.data].view(_LE32)
+    others = (heads ^ heads[0]) & _same_words(kind)
+    if not np.count_nonzero(others):
+        return len(rows)
+    return int(np.logical_or.reduce(others, 1).argmax())
+
+
 def _is_one_run(rows: NDArray[np.uint8], sizes: list[int], kind: _Kind) -> bool:
-    """The usual case, as cheap as can be: all rows are segments of one super-packet."""
+    """The usual case, as cheap as can be: all rows, alike already, are segments of one stream."""
     version, protocol, l4, data = kind
     count, size, last = len(sizes), sizes[0], sizes[-1]
     payload = size - data
-    if sizes.count(size) < count - (last != size) or not data < last <= size:
-        return False
-    if size + (count - 1) * payload > _LARGEST:
+    if sizes.count(size) < count - (last != size) or last > size:
         return False
     less, field = (0, 2) if version == 4 else (l4, 4)
     if not _has(rows, field, _U16.pack(size - less) * (count - 1) + _U16.pack(last - less)):
         return False
     if protocol == _TCP:
-        flags = rows[:, l4 + 13].tobytes()
-        if flags[:-1].strip(_ONLY_ACK) or flags[-1] & ~_PSH != _ACK:
+        if rows[:, l4 + 13].tobytes().strip(_ACK_PSH):
             return False
         (first,) = _U32.unpack(rows[0, l4 + 4 : l4 + 8].data)
         if not _has(rows, l4 + 4, (_multiples(count, payload) + first).astype(_BE32).tobytes()):
             return False
     elif not _has(rows, l4 + 4, _U16.pack(size - l4) * (count - 1) + _U16.pack(last - l4)):
         return False
-    heads = rows[:, :data].view(_LE32)
-    if np.count_nonzero((heads ^ heads[0]) & _same_words(kind)):
-        return False
     rows[-1, last:size] = 0
     if np.count_nonzero(_remainders(rows, size, kind)):
         return False
     return protocol == _TCP or bool(_column(rows, l4 + 6, _LE16).all())
+
+
+def _cut(rows: NDArray[np.uint8], sizes: list[int], kind: _Kind) -> list[Group]:
+    """Groups of one run: none goes on behind a PSH, and none is longer than a packet can be."""
+    count, payload = len(sizes), sizes[0] - kind.data
+    most = (_LARGEST - kind.data) // payload
+    ends = [count]
+    if kind.protocol == _TCP:
+        flags = rows[:-1, kind.l4 + 13].tobytes()
+        if _ACK | _PSH in flags:
+            ends = [k for k, flag in enumerate(flags, 1) if flag & _PSH] + ends
+    groups: list[Group] = []
+    start = 0
+    for end in ends:
+        for first in range(start, end, most):
+            part = slice(first, min(first + most, end))
+            if part.stop - first == 1:
+                groups.append(_alone(rows, first, sizes[first]))
+            else:
+                groups.append(_join(rows[part], sizes[part], kind))
+        start = end
+    return groups
 
 
 def _has(rows: NDArray[np.uint8], offset: int, expected: bytes) -> bool:

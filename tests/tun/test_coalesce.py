@@ -119,6 +119,15 @@ def test_psh_ends_a_super_packet() -> None:
     assert [written(group)[1][33] for group in groups] == [ACK | PSH, ACK]
 
 
+def test_a_train_that_changes_its_timestamps_becomes_two() -> None:
+    later = _STAMP[:4] + b"\1" + _STAMP[5:]
+    packets = train(20, Packet(b"", tcp_options=_STAMP))
+    packets[8:] = [replace(packet, tcp_options=later) for packet in packets[8:]]
+    groups = joined(encoded(packets))
+    assert [group.packets for group in groups] == [8, 12]
+    assert apart(groups) == encoded(packets)
+
+
 def test_psh_on_the_last_packet_is_kept() -> None:
     packets = train(10)
     packets[9] = replace(packets[9], flags=ACK | PSH)

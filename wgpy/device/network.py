@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import Callable
 
 from wgpy.device import clock
-from wgpy.device.bind import Bind
+from wgpy.device.bind import Bind, Received
 from wgpy.device.routes import RouteMonitor
-from wgpy.protocol.batch import DatagramBatch, Slab
+from wgpy.protocol.batch import MAX_BATCH, DatagramBatch, Slab
 from wgpy.protocol.drops import DropReason
 from wgpy.protocol.interface import Interface
 from wgpy.protocol.path import Path
@@ -19,7 +19,10 @@ _log = logging.getLogger("wgpy.device")
 
 # A datagram, or the run of them that one receive returns, is no longer than this.
 _RECEIVE_SIZE = 64 * 1024
-_TURN_RECEIVES = 8
+# Room for two of the longest runs: work on both together costs less than on one after the other.
+_SLAB_SIZE = 2 * _RECEIVE_SIZE
+# Batches in one turn of the event loop.
+_TURN_BATCHES = 4
 # Transmits that wait for room in a socket's buffer; beyond that the host is not read any more.
 _MAX_WAITING = 1024
 # A change of routes is looked at at once, a storm of them this often. Seconds.
@@ -46,7 +49,7 @@ class Network:
         self._flush = flush
         self._settle = settle
         self._pause = pause
-        self._slab = Slab(_RECEIVE_SIZE)
+        self._slab = Slab(_SLAB_SIZE)
         # Lone datagrams of any size share this one.
         self._lone = self._slab.layout(_RECEIVE_SIZE)
         self._bind: Bind | None = None
@@ -101,33 +104,63 @@ class Network:
     # Receiving.
 
     def _readable(self, bind: Bind, sock: socket.socket) -> None:
-        interface, slab = self._interface, self._slab
-        for _ in range(_TURN_RECEIVES):
+        ahead: Received | None = None
+        for number in range(_TURN_BATCHES):
             if bind is not self._bind:
                 # What was received last closed the sockets.
                 return
-            received = bind.receive(sock, slab.view)
-            if received is None:
+            first = ahead or bind.receive(sock, self._slab.view)
+            if first is None:
                 break
-            size, segment, path, ecn = received
-            if size <= segment or segment == 0:
-                batch = DatagramBatch(self._lone, 1, size, path, ecn)
-            else:
-                layout = slab.layout(segment)
-                count = -(-size // segment)
-                if count > layout.capacity:
-                    # No kernel sends so many today (UDP_MAX_SEGMENTS).
-                    interface.drop(DropReason.TRUNCATED, count - layout.capacity)
-                    count, size = layout.capacity, layout.capacity * segment
-                batch = DatagramBatch(layout, count, size - (count - 1) * segment, path, ecn)
-            interface.receive_datagrams(batch, clock.now())
+            run, ahead = self._extend(bind, sock, first, last=number == _TURN_BATCHES - 1)
+            self._interface.receive_datagrams(self._batch(run), clock.now())
             # The rows are used again by the next receive.
             self._flush()
+            if ahead is not None:
+                start = run.size
+                self._slab.view[: ahead.size] = self._slab.view[start : start + ahead.size]
         else:
             if bind.may_hold(sock) and sock not in self._again:
                 self._again.add(sock)
                 self._loop.call_soon(self._read_again, bind, sock)
         self._settle()
+
+    def _extend(
+        self, bind: Bind, sock: socket.socket, run: Received, last: bool
+    ) -> tuple[Received, Received | None]:
+        """Receive more behind a run, as long as it continues it.
+
+        What does not continue it, and was received all the same, lies behind the run and is
+        returned as the second; after the `last` batch of a turn there must be none.
+        """
+        size, segment, path, ecn = run
+        while (
+            not last
+            and size > segment
+            and size % segment == 0
+            and size + _RECEIVE_SIZE <= _SLAB_SIZE
+            and size + size <= MAX_BATCH * segment
+        ):
+            more = bind.receive(sock, self._slab.view[size:])
+            if more is None:
+                break
+            fits = size + more.size <= MAX_BATCH * segment
+            if not fits or more.path is not path or (more.segment, more.ecn) != (segment, ecn):
+                return Received(size, segment, path, ecn), more
+            size += more.size
+        return Received(size, segment, path, ecn), None
+
+    def _batch(self, run: Received) -> DatagramBatch:
+        size, segment, path, ecn = run
+        if size <= segment or segment == 0:
+            return DatagramBatch(self._lone, 1, size, path, ecn)
+        layout = self._slab.layout(segment)
+        count = -(-size // segment)
+        if count > layout.capacity:
+            # No kernel sends so many today (UDP_MAX_SEGMENTS).
+            self._interface.drop(DropReason.TRUNCATED, count - layout.capacity)
+            count, size = layout.capacity, layout.capacity * segment
+        return DatagramBatch(layout, count, size - (count - 1) * segment, path, ecn)
 
     def _read_again(self, bind: Bind, sock: socket.socket) -> None:
         self._again.discard(sock)
