@@ -1,4 +1,4 @@
-"""Changes of one file, by inotify on its directory (inotify(7)); Python has no module for it."""
+"""Changes in a directory, by inotify(7); Python has no module for it."""
 
 import ctypes
 import os
@@ -15,15 +15,15 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class FileWatch:
-    """Readable (`fileno`) when something has happened in the directory of `path`."""
+    """Readable (`fileno`) when something has happened in a directory."""
 
-    def __init__(self, path: Path) -> None:
-        """OSError, ENOENT when there is no such directory."""
-        self._name = os.fsencode(path.name)
-        self._fd = _checked(_libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC), path)
+    def __init__(self, directory: Path, name: str | None = None) -> None:
+        """Only the file `name` counts, if one is given. OSError, ENOENT: no such directory."""
+        self._name = os.fsencode(name) if name is not None else None
+        self._fd = _checked(_libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC), directory)
         try:
-            directory = os.fsencode(path.parent)
-            _checked(_libc.inotify_add_watch(self._fd, directory, _MASK), path)
+            watch = _libc.inotify_add_watch(self._fd, os.fsencode(directory), _MASK)
+            _checked(watch, directory)
         except BaseException:
             self.close()
             raise
@@ -35,27 +35,27 @@ class FileWatch:
         return self._fd
 
     def changed(self) -> bool:
-        """Whether the file may have changed since the last call; never blocks."""
+        """Whether what counts may have changed since the last call; never blocks."""
         changed = False
         try:
             while True:
-                changed |= self._concerns_file(os.read(self._fd, _READ_SIZE))
+                changed |= self._concerned(os.read(self._fd, _READ_SIZE))
         except BlockingIOError:
             return changed
 
-    def _concerns_file(self, data: bytes) -> bool:
+    def _concerned(self, data: bytes) -> bool:
         position, found = 0, False
         while position < len(data):
             _, mask, _, size = _EVENT.unpack_from(data, position)
             position += _EVENT.size
             name = data[position : position + size].rstrip(b"\0")
             position += size
-            found |= name == self._name or bool(mask & _OF_DIRECTORY)
+            found |= self._name in (None, name) or bool(mask & _OF_DIRECTORY)
         return found
 
 
-def _checked(result: int, path: Path) -> int:
+def _checked(result: int, directory: Path) -> int:
     if result < 0:
         number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), os.fspath(path.parent))
+        raise OSError(number, os.strerror(number), os.fspath(directory))
     return result

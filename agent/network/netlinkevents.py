@@ -36,6 +36,8 @@ _IFADDRMSG = Struct("=BBBBI")
 _RTMSG = Struct("=8BI")
 _NETCONFMSG_SIZE = 4
 _NFGENMSG_SIZE = 4
+# Families of tables (linux/netfilter.h).
+_NFPROTO = {1: "inet", 7: "bridge"}
 _NUMBER = Struct("=I")
 _SIGNED = Struct("=i")
 _RECEIVE_SIZE = 64 * 1024
@@ -76,7 +78,8 @@ class SettingEvent:
 
 @dataclass(frozen=True, slots=True)
 class TableEvent:
-    name: str
+    # Family and name, as nft has them: "inet wgpy".
+    where: str
 
 
 Message: TypeAlias = LinkEvent | AddressEvent | RouteEvent | RuleEvent | SettingEvent | TableEvent
@@ -168,7 +171,7 @@ def _decode_nft(kind: int, body: bytes) -> Message | None:
         return None
     name = _attributes(body, _NFGENMSG_SIZE).get(_NFTA_TABLE)
     # The end of a transaction names no table, only numbers.
-    return TableEvent(_text(name)) if name is not None else None
+    return TableEvent(f"{_NFPROTO.get(body[0])} {_text(name)}") if name is not None else None
 
 
 def _attributes(body: bytes, offset: int) -> dict[int, bytes]:

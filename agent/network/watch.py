@@ -1,7 +1,7 @@
 """One file descriptor that tells when something that is ours to keep has changed.
 
 Netlink for links, addresses, routes, rules, settings (of both families) and nftables; a busy node
-has many such events, most of them about pods, and only ours count. Inotify for the CNI file.
+has many such events, most of them about pods, and only ours count. Inotify for files.
 """
 
 import select
@@ -11,13 +11,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from agent.network import netlinkevents
+from agent.network import neighbours, netlinkevents, ruleset
 from agent.network.filewatch import FileWatch
 from agent.network.netlinkevents import Message
 from wgpy.protocol.config import Network
 
 # When netlink's events were lost.
-EVERYTHING = frozenset({"lanes", "links", "guard", "routes", "sysctls", "firewall"})
+EVERYTHING = frozenset({"lanes", "links", "guard", "routes", "sysctls", "firewall", "neighbours"})
+_TABLES = {
+    ruleset.TABLE_NAME: frozenset({"firewall"}),
+    neighbours.TABLE_NAME: frozenset({"neighbours"}),
+}
 
 
 class Watch:
@@ -28,15 +32,24 @@ class Watch:
     """
 
     def __init__(
-        self, devices: Iterable[str], overlay: Iterable[Network] = (), cni: Path | None = None
+        self,
+        devices: Iterable[str],
+        overlay: Iterable[Network] = (),
+        cni: Path | None = None,
+        attachments: Path | None = None,
     ) -> None:
         """`devices` are our interfaces; routes into `overlay` matter whoever sets them.
 
-        `cni` is the runtime's file, in a directory that exists. OSError.
+        `cni` is the file for the runtime, `attachments` the directory of the runtime's notes (see
+        agent.network.attachments); their directories must exist. OSError.
         """
         self._devices = frozenset(devices)
         self._overlay = tuple(overlay)
-        self._cni = FileWatch(cni) if cni else None
+        self._files: dict[str, FileWatch] = {}
+        if cni:
+            self._files["cni"] = FileWatch(cni.parent, cni.name)
+        if attachments:
+            self._files["neighbours"] = FileWatch(attachments)
         self._sockets = netlinkevents.route_socket(), netlinkevents.nft_socket()
         # After subscribing. Events of addresses and settings name devices by their index only.
         self._indexes = {i for i, name in socket.if_nameindex() if name in self._devices}
@@ -46,8 +59,7 @@ class Watch:
 
     def _sources(self) -> Iterator[socket.socket | FileWatch]:
         yield from self._sockets
-        if self._cni:
-            yield self._cni
+        yield from self._files.values()
 
     def __enter__(self) -> Self:
         return self
@@ -74,9 +86,7 @@ class Watch:
         for sock in self._sockets:
             for message in netlinkevents.drain(sock):
                 found |= EVERYTHING if message is None else self._concerned(message)
-        if self._cni and self._cni.changed():
-            found |= {"cni"}
-        return found
+        return found | {name for name, file in self._files.items() if file.changed()}
 
     def _concerned(self, message: Message) -> frozenset[str]:
         match message:
@@ -92,8 +102,8 @@ class Watch:
                 return frozenset({"routes"})
             case netlinkevents.SettingEvent(index) if index is None or index in self._indexes:
                 return frozenset({"sysctls"})
-            case netlinkevents.TableEvent(name="wgpy"):
-                return frozenset({"firewall"})
+            case netlinkevents.TableEvent(where):
+                return _TABLES.get(where, frozenset())
         return frozenset()
 
     def _concerned_by_link(self, index: int, name: str, gone: bool) -> frozenset[str]:

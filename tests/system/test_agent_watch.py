@@ -64,6 +64,7 @@ _OURS = {
     "ip rule add iif wgpy-pods table 5157 priority 5157": {"routes"},
     "ip -6 rule add iif x table 99 protocol 157": {"routes"},
     "nft add table inet wgpy": {"firewall"},
+    "nft add table bridge wgpy": {"neighbours"},
     "sysctl -qw net.ipv4.ip_forward=1": {"sysctls"},
     "sysctl -qw net.ipv4.conf.wgpy0.rp_filter=1": {"sysctls"},
     "sysctl -qw net.ipv6.conf.wgpy0.forwarding=1": {"sysctls"},
@@ -122,12 +123,15 @@ def test_lost_events_stand_for_everything(host: Namespace, watch: Watch) -> None
     assert watch.changes() >= {"lanes", "links", "guard", "routes", "sysctls", "firewall"}
 
 
-def test_the_cni_file_is_watched_by_the_same_descriptor(host: Namespace, tmp_path: Path) -> None:
-    path = tmp_path / "10-wgpy.conflist"
+def test_files_are_watched_by_the_same_descriptor(host: Namespace, tmp_path: Path) -> None:
+    path, results = tmp_path / "10-wgpy.conflist", tmp_path / "results"
+    results.mkdir()
     with host.inside():
-        made = Watch(["wgpy0"], cni=path)
+        made = Watch(["wgpy0"], cni=path, attachments=results)
     with made:
         path.write_text("{}")
         assert _changes(made) == {"cni"}
         path.unlink()
         assert _changes(made) == {"cni"}
+        (results / "wgpy-1-eth0").write_text("{}")
+        assert _changes(made) == {"neighbours"}

@@ -1,4 +1,4 @@
-"""One file, watched."""
+"""Files, watched."""
 
 import os
 import select
@@ -20,7 +20,7 @@ def directory(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def watch(directory: Path) -> Iterator[FileWatch]:
-    made = FileWatch(directory / FILE)
+    made = FileWatch(directory, FILE)
     yield made
     made.close()
 
@@ -72,4 +72,14 @@ def test_a_directory_that_goes_is_told(directory: Path, watch: FileWatch) -> Non
 
 def test_a_directory_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        FileWatch(tmp_path / "none" / FILE)
+        FileWatch(tmp_path / "none", FILE)
+
+
+def test_without_a_name_every_file_of_the_directory_counts(directory: Path) -> None:
+    watch = FileWatch(directory)
+    (directory / "wgpy-1-eth0").write_text("{}")
+    assert watch.changed()
+    (directory / "wgpy-1-eth0").unlink()
+    assert watch.changed()
+    assert not watch.changed()
+    watch.close()
