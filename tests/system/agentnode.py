@@ -53,6 +53,8 @@ _FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
 _TRANSPARENT = {4: (socket.IPPROTO_IP, 19), 6: (socket.IPPROTO_IPV6, 75)}
 _MAC = "02:00:00:00:00:01"
 _ETH_P_ALL = 3
+_SO_RCVBUFFORCE = 33
+_CAPTURED = 1 << 25
 _PATIENCE = 5.0
 _SILENCE = 0.3
 
@@ -232,6 +234,7 @@ def capture(namespace: Namespace, device: str) -> Iterator[Callable[[], list[byt
     """All frames that cross a device meanwhile."""
     with namespace.inside():
         sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
+        sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _CAPTURED)
         sock.bind((device, _ETH_P_ALL))
 
     def seen() -> list[bytes]:
