@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
@@ -146,6 +146,30 @@ def test_a_pod_reaches_the_world_under_the_address_of_the_node(
     with listener(lab.world, version) as world:
         send(lab.pod, version, WORLD[version])
         assert received_from(world) == NODE[version]
+
+
+@VERSIONS
+def test_a_pod_keeps_its_address_towards_a_node_that_no_lane_leads_to(
+    lab: Lab, resources: Resources, version: int
+) -> None:
+    node = ip_network(f"{WORLD[version]}/{FAR_NODE[version].prefixlen}")
+    with lab.node.inside():
+        resources.firewall.reconcile(
+            FirewallDesired(LANES, tuple(OVERLAY.values()), tuple(LOCAL.values()), (node,))
+        )
+    with listener(lab.world, version) as world:
+        send(lab.pod, version, WORLD[version])
+        assert received_from(world) == POD[version]
+
+
+@VERSIONS
+def test_the_node_reaches_itself_by_its_address_in_the_overlay(
+    lab: Lab, resources: Resources, version: int
+) -> None:
+    own = str(OWN[version])
+    with listener(lab.node, version) as node:
+        send(lab.node, version, own, own)
+        assert received_from(node) == own
 
 
 @VERSIONS
