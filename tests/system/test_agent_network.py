@@ -11,6 +11,7 @@ import pytest
 
 from agent.network.base import NetworkError
 from agent.network.mtu import path_mtus
+from agent.network.ruleset import FirewallDesired
 from interop.shell import run
 from tests.system.agentnode import (
     FAR,
