@@ -16,7 +16,14 @@ _log = logging.getLogger(__name__)
 
 PROC_SYS = Path("/proc/sys")
 STATE = Path("/run/wgpy/sysctls.json")
+_FORWARDING_4 = "net/ipv4/ip_forward"
 _FORWARDING_6 = "net/ipv6/conf/all/forwarding"
+# Where br_netfilter is loaded: answers of a service's pod to its neighbour on the bridge must pass
+# connection tracking, which undoes the service's address.
+_BRIDGE_CALLS = {
+    4: "net/bridge/bridge-nf-call-iptables",
+    6: "net/bridge/bridge-nf-call-ip6tables",
+}
 # A router does not listen to router advertisements unless told so: 2.
 _ACCEPT_RA = "net/ipv6/conf/{}/accept_ra"
 
@@ -33,7 +40,7 @@ def node_sysctls(lanes: Iterable[str], versions: Iterable[int]) -> SysctlsDesire
     ours = [*lanes, POD_BRIDGE]
     values = []
     if 4 in (versions := set(versions)):
-        values.append(("net/ipv4/ip_forward", "1"))
+        values.append((_FORWARDING_4, "1"))
         values += [(f"net/ipv4/conf/{device}/forwarding", "1") for device in ours]
         # Loose: a peer's packets come on either lane, whichever the route back to it takes.
         values += [(f"net/ipv4/conf/{device}/rp_filter", "2") for device in ours[:-1]]
@@ -42,6 +49,7 @@ def node_sysctls(lanes: Iterable[str], versions: Iterable[int]) -> SysctlsDesire
         values += [(f"net/ipv6/conf/{device}/disable_ipv6", "0") for device in ours]
         values.append((_FORWARDING_6, "1"))
         values += [(f"net/ipv6/conf/{device}/forwarding", "1") for device in ours]
+    values += [(_BRIDGE_CALLS[version], "1") for version in sorted(versions)]
     return SysctlsDesired(tuple(values))
 
 
@@ -65,11 +73,10 @@ class Sysctls:
 
     def _put(self, key: str, value: str, report: Report) -> None:
         before = self._read(key)
-        if before is None and "/conf/" in key and not key.startswith("net/ipv6/conf/all/"):
-            return  # its interface is not there yet, or the kernel has no IPv6
-        if before is None:
+        if before is None and key in (_FORWARDING_4, _FORWARDING_6):
             raise NetworkError(f"sysctl {key}: this kernel has no such setting")
-        if before == value:
+        # None: its interface is not there yet, or the module that has it.
+        if before is None or before == value:
             return
         # Before the change: a crash in between must not take ours for the host's.
         self._remember(key, before)

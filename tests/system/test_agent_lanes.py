@@ -1,4 +1,8 @@
-"""The agent's lanes on a real data plane, with and without the launcher."""
+"""The agent's lanes on each data plane that this machine can run, with and without the launcher.
+
+Where there is only one, the other's tests say so when they are skipped; test_agent_kernel.py runs
+the kernel's in a guest.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +25,7 @@ from agent.network.base import NetworkError
 from interop.shell import wait_until
 from tests.system.tunhost import Namespace
 from wgpy import dataplane
+from wgpy.dataplane import Plane
 from wgpy.protocol.config import (
     AllowedIPChange,
     Endpoint,
@@ -47,11 +52,20 @@ _OTHER = PeerChange(b"\x33" * 32, allowed_ips=(AllowedIPChange(ip_network("10.24
 
 
 def _config(*peers: PeerChange) -> InterfaceChange:
-    return InterfaceChange(private_key=Secret(b"\x44" * 32), listen_port=51871, peers=peers)
+    return InterfaceChange(private_key=Secret(b"\x40" * 32), listen_port=51871, peers=peers)
 
 
 def _desired(config: InterfaceChange | None) -> LanesDesired:
     return LanesDesired((LaneDesired(LANES[0], config), LaneDesired(LANES[1])))
+
+
+@pytest.fixture(params=["kernel", "userspace"])
+def plane(request: pytest.FixtureRequest) -> Plane:
+    chosen: Plane = request.param
+    available = dataplane.probe()
+    if reason := available.kernel_reason if chosen == "kernel" else available.userspace_reason:
+        pytest.skip(f"no {chosen} plane: {reason}")
+    return chosen
 
 
 @pytest.fixture
@@ -60,7 +74,7 @@ def host() -> Iterator[Namespace]:
     try:
         yield namespace
         with namespace.inside():
-            Backend("userspace", LANES).remove()
+            Backend("auto", LANES).remove()
     finally:
         namespace.remove()
 
@@ -86,10 +100,9 @@ def launcher(host: Namespace, tmp_path: Path) -> Iterator[LauncherClient]:
         yield client
 
 
-def test_lanes_are_made_once_and_configured_once(host: Namespace) -> None:
+def test_lanes_are_made_once_and_configured_once(host: Namespace, plane: Plane) -> None:
     with host.inside():
-        backend = Backend("auto", LANES)
-        assert backend.plane == backend.availability.best
+        backend = Backend(plane, LANES)
         assert len(backend.reconcile(_desired(_config(_PEER)))) == 5
         assert backend.reconcile(_desired(_config(_PEER))) == []
         stats = backend.stats()
@@ -100,12 +113,12 @@ def test_lanes_are_made_once_and_configured_once(host: Namespace) -> None:
 
 
 def test_an_agent_that_starts_anew_adopts_the_lanes_and_changes_only_what_differs(
-    host: Namespace,
+    host: Namespace, plane: Plane
 ) -> None:
     with host.inside():
-        Backend("userspace", LANES).reconcile(_desired(_config(_PEER)))
+        Backend(plane, LANES).reconcile(_desired(_config(_PEER)))
         indexes = [socket.if_nametoindex(lane) for lane in LANES]
-        adopting = Backend("userspace", LANES)
+        adopting = Backend(plane, LANES)
         assert adopting.reconcile(_desired(None)) == []
         assert adopting.reconcile(_desired(_config(_PEER))) == []
         assert adopting.reconcile(_desired(_config(_PEER, _OTHER))) == [
@@ -128,9 +141,11 @@ _PEER_DRIFT = (
 
 
 @pytest.mark.parametrize("drift", _PEER_DRIFT)
-def test_a_peer_that_was_altered_by_hand_is_repaired(host: Namespace, drift: PeerChange) -> None:
+def test_a_peer_that_was_altered_by_hand_is_repaired(
+    host: Namespace, plane: Plane, drift: PeerChange
+) -> None:
     with host.inside():
-        backend = Backend("userspace", LANES)
+        backend = Backend(plane, LANES)
         backend.reconcile(_desired(_config(_PEER)))
         before = dataplane.get_interface(LANES[0])
         dataplane.set_interface(LANES[0], InterfaceChange(peers=(drift,)))
@@ -139,9 +154,9 @@ def test_a_peer_that_was_altered_by_hand_is_repaired(host: Namespace, drift: Pee
         assert dataplane.get_interface(LANES[0]) == before
 
 
-def test_a_lane_that_was_deleted_by_hand_is_made_again(host: Namespace) -> None:
+def test_a_lane_that_was_deleted_by_hand_is_made_again(host: Namespace, plane: Plane) -> None:
     with host.inside():
-        backend = Backend("userspace", LANES)
+        backend = Backend(plane, LANES)
         backend.reconcile(_desired(_config(_PEER)))
     host.ip("link", "del", LANES[0])
     with host.inside():
@@ -150,21 +165,37 @@ def test_a_lane_that_was_deleted_by_hand_is_made_again(host: Namespace) -> None:
         assert backend.reconcile(_desired(_config(_PEER))) == []
 
 
+def test_a_lane_of_the_other_plane_is_removed_first(host: Namespace, plane: Plane) -> None:
+    other: Plane = "kernel" if plane == "userspace" else "userspace"
+    if (available := dataplane.probe()).best != "kernel" or not available.userspace:
+        pytest.skip("there is one plane only")
+    with host.inside():
+        Backend(other, LANES).reconcile(_desired(_config(_PEER)))
+        backend = Backend(plane, LANES)
+        assert len(backend.reconcile(_desired(_config(_PEER)))) == 7
+        assert backend.reconcile(_desired(_config(_PEER))) == []
+
+
 @pytest.mark.parametrize("words", ["link add {} type bridge", "tuntap add {} mode tun"])
-def test_what_is_left_of_another_kind_is_removed_first(host: Namespace, words: str) -> None:
+def test_what_is_left_of_another_kind_is_removed_first(
+    host: Namespace, plane: Plane, words: str
+) -> None:
     host.ip(*words.format(LANES[0]).split())
     with host.inside():
-        backend = Backend("userspace", LANES)
+        backend = Backend(plane, LANES)
         changed = backend.reconcile(_desired(_config(_PEER)))
         assert any("is removed" in sentence for sentence in changed)
         assert len(dataplane.get_interface(LANES[0]).peers) == 1
 
 
-def test_one_lane_that_cannot_be_does_not_stop_the_other(host: Namespace) -> None:
-    config = InterfaceChange(listen_port=70000)
-    with host.inside(), pytest.raises(NetworkError, match=LANES[0]) as caught:
-        Backend("userspace", LANES).reconcile(_desired(config))
-    assert any(LANES[1] in sentence for sentence in caught.value.changed)
+def test_one_lane_that_cannot_be_does_not_stop_the_other(host: Namespace, plane: Plane) -> None:
+    lanes = LaneDesired("no:name"), LaneDesired(LANES[0], _config(_PEER))
+    with host.inside():
+        backend = Backend(plane, LANES)
+        with pytest.raises(NetworkError, match="'no:name' is not an interface name") as caught:
+            backend.reconcile(LanesDesired(lanes))
+        assert len(backend.stats()[LANES[0]].peers) == 1
+    assert any(LANES[0] in sentence for sentence in caught.value.changed)
 
 
 def test_daemons_outlive_the_agent_under_the_launcher(

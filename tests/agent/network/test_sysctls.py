@@ -1,5 +1,6 @@
 """Settings, on a tree of files instead of /proc/sys."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ def root(tmp_path: Path) -> Path:
     settings = {
         "net/ipv4/ip_forward": "0",
         "net/ipv6/conf/all/forwarding": "0",
+        "net/bridge/bridge-nf-call-iptables": "0",
         "net/ipv6/conf/eth0/accept_ra": "1",
         "net/ipv6/conf/eth1/accept_ra": "0",
     }
@@ -49,6 +51,7 @@ def test_what_differs_is_set_and_then_nothing(root: Path, state: Path) -> None:
     after = _tree(root)
     assert after["net/ipv4/conf/wgpy0/rp_filter"] == "2"
     assert after["net/ipv6/conf/wgpy1/forwarding"] == "1"
+    assert after["net/bridge/bridge-nf-call-iptables"] == "1"
     assert sysctls.reconcile(_BOTH) == []
 
 
@@ -86,8 +89,6 @@ def test_interfaces_that_are_not_there_yet_are_passed_over(root: Path, state: Pa
 
 
 def test_a_kernel_without_ipv6_sets_the_rest_and_is_told(root: Path, state: Path) -> None:
-    import shutil
-
     shutil.rmtree(root / "net/ipv6")
     with pytest.raises(NetworkError, match=r"net/ipv6/conf/all/forwarding") as caught:
         Sysctls(root, state).reconcile(_BOTH)
