@@ -10,7 +10,7 @@ help:
 	@echo "make test     all tests (root)"
 	@echo "make check    lint, types, layering and unit tests (no root)"
 	@echo "make interop  against other implementations of WireGuard, into interop/matrix.md (root)"
-	@echo "make bench    side by side with wireguard-go (root)"
+	@echo "make bench    each stage, and side by side with wireguard-go (root)"
 
 demo: root
 	@sh scripts/venv.sh
@@ -30,6 +30,7 @@ interop: root dev tools
 	@$(PYTHON) -m interop matrix
 
 bench: root dev tools
+	@$(PYTHON) -m tests.bench.stages
 	@$(PYTHON) -m interop.bench
 
 dev:

@@ -120,14 +120,27 @@ def ends(
     lab: Lab, left: Implementation, right: Implementation, mtu: int = 1420, outer_mtu: int = 1500
 ) -> tuple[End, End]:
     """The topology above, both interfaces up, no peers yet."""
-    pair = [
-        End(lab, lab.namespace(name), implementation, lab.interface_name(name[0]), number, mtu)
-        for number, (name, implementation) in enumerate((("left", left), ("right", right)), 1)
-    ]
-    lab.link(pair[0].namespace, pair[1].namespace, mtu=outer_mtu)
+    pair = bare_pair(lab, left, right, mtu, outer_mtu)
     for end in pair:
         end.join()
-    return pair[0], pair[1]
+    return pair
+
+
+def bare_pair(
+    lab: Lab,
+    left: Implementation,
+    right: Implementation,
+    mtu: int = 1420,
+    outer_mtu: int = 1500,
+    end: type[End] = End,
+) -> tuple[End, End]:
+    """Two linked namespaces of the topology above, without addresses or interfaces."""
+    a, b = (
+        end(lab, lab.namespace(name), implementation, lab.interface_name(name[0]), number, mtu)
+        for number, (name, implementation) in enumerate((("left", left), ("right", right)), 1)
+    )
+    lab.link(a.namespace, b.namespace, mtu=outer_mtu)
+    return a, b
 
 
 def ends_on_a_switch(

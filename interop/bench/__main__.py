@@ -1,7 +1,7 @@
 """Measure wgpy beside wireguard-go, interleaved in one run.
 
 examples:
-  python -m interop.bench                      all metrics, three rounds, about twenty minutes
+  python -m interop.bench                      everything, three rounds, about forty minutes
   python -m interop.bench --rounds 1 --only tcp-1 ping
   python -m interop.bench --mtu 8920 --output /tmp/jumbo
 """
@@ -17,8 +17,9 @@ from pathlib import Path
 
 from interop import cache
 from interop.bench import report
-from interop.bench.metrics import METRICS
-from interop.bench.rounds import run_rounds
+from interop.bench.limits import limits
+from interop.bench.probes import PROBES
+from interop.bench.rounds import Pair, run_rounds
 from interop.counterparts import COUNTERPARTS
 from interop.counterparts.base import Implementation, Unavailable
 from interop.counterparts.userspace import Userspace
@@ -35,24 +36,12 @@ def main() -> int:
         return 2
     sweep()
     cache.need({"iperf3": "iperf3", "ping": "iputils-ping", "ss": "iproute2"})
-    implementations: dict[str, Implementation] = {"wgpy": Userspace("wgpy", options.implementation)}
-    versions = {"wgpy": implementations["wgpy"].version()}
-    for name in options.against:
-        counterpart = COUNTERPARTS[name]
-        if not isinstance(counterpart, Implementation):
-            print(f"bench: {name} makes no interface", file=sys.stderr)
-            continue
-        try:
-            versions[name] = counterpart.version()
-            implementations[name] = counterpart
-        except (Unavailable, cache.CannotFetch) as error:
-            print(f"bench: {name} cannot be had: {error}", file=sys.stderr)
-    pairs = [(name, one, one) for name, one in implementations.items()]
-    if options.mixed and _BASELINE in implementations:
-        ours, theirs = implementations["wgpy"], implementations[_BASELINE]
-        pairs += [("wgpy to go", ours, theirs), ("go to wgpy", theirs, ours)]
-    metrics = [m for m in METRICS if not options.only or m.key in options.only]
-    result = run_rounds(metrics, pairs, options.rounds, options.mtu, print)
+    pairs, versions = _pairs(options)
+    probes = [
+        p for p in PROBES if not options.only or {line.key for line in p.lines} & set(options.only)
+    ]
+    lines = [line for probe in probes for line in probe.lines]
+    result = run_rounds(probes, pairs, options.rounds, options.mtu, print)
     machine = {
         "cpus": os.cpu_count(),
         "processor": _processor(),
@@ -64,12 +53,36 @@ def main() -> int:
     options.output.mkdir(parents=True, exist_ok=True)
     raw = {"machine": machine, "versions": versions, "values": result.values}
     (options.output / "results.json").write_text(json.dumps(raw, indent=1) + "\n")
-    table = report.table(result, metrics, [name for name, *_ in pairs], _BASELINE, raw)
-    (options.output / "results.md").write_text(table)
-    chart = report.chart(result, metrics, list(implementations), _BASELINE)
-    (options.output / "results.svg").write_text(chart)
-    print("\n" + table)
-    return 0
+    whole = [pair.name for pair in pairs if pair.whole]
+    others = [pair.name for pair in pairs if not pair.whole]
+    text = report.report(result, lines, whole, others, _BASELINE, raw)
+    (options.output / "results.md").write_text(text)
+    (options.output / "results.svg").write_text(report.chart(result, lines, whole, _BASELINE))
+    print("\n" + text)
+    return int(bool(result.errors))
+
+
+def _pairs(options: argparse.Namespace) -> tuple[list[Pair], dict[str, str]]:
+    """Who is measured; and the versions."""
+    ours = Userspace("wgpy", options.implementation)
+    pairs, versions = [Pair("wgpy", ours, ours)], {"wgpy": ours.version()}
+    for name in options.against:
+        counterpart = COUNTERPARTS[name]
+        if not isinstance(counterpart, Implementation):
+            print(f"bench: {name} makes no interface", file=sys.stderr)
+            continue
+        try:
+            versions[name] = counterpart.version()
+        except (Unavailable, cache.CannotFetch) as error:
+            print(f"bench: {name} cannot be had: {error}", file=sys.stderr)
+            continue
+        pairs.append(Pair(name, counterpart, counterpart))
+        if name == _BASELINE:
+            pairs.append(Pair("wgpy to go", ours, counterpart, whole=False))
+            pairs.append(Pair("go to wgpy", counterpart, ours, whole=False))
+    for name, limit in limits(options.implementation):
+        pairs.append(Pair(name, limit, limit, whole=False))
+    return pairs, versions
 
 
 def _processor() -> str:
@@ -85,12 +98,11 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    keys = [metric.key for metric in METRICS]
+    keys = [line.key for probe in PROBES for line in probe.lines]
     add = parser.add_argument
-    add("--only", nargs="+", choices=keys, metavar="METRIC", help=f"of: {', '.join(keys)}")
+    add("--only", nargs="+", choices=keys, default=[], metavar="LINE", help=", ".join(keys))
     add("--rounds", type=int, default=3, help="times that each is measured (3)")
     add("--mtu", type=int, default=1420, help="inner MTU (1420)")
-    add("--mixed", action="store_true", help="also wgpy at one end and wireguard-go at the other")
     add("--against", nargs="+", default=_AGAINST, choices=list(COUNTERPARTS), metavar="NAME")
     add("--implementation", default=f"{sys.executable} -m wgpy", metavar="COMMAND")
     add("--output", type=Path, default=Path("interop/bench"), metavar="DIRECTORY")

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from interop.bench import measure
+from interop.counterparts import COUNTERPARTS
 from interop.counterparts.base import Implementation
 from interop.initiator import new_initiators, responses_per_second
 from interop.keys import new_key_pair
@@ -19,12 +20,13 @@ from interop.shell import ScenarioFailed
 from interop.tunnel import PORT, End, ends
 
 # One implementation at both ends, or one at each; and the inner MTU.
-Run = Callable[[Implementation, Implementation, int], float]
+Run = Callable[[Implementation, Implementation, int], list[float]]
 
 _WINDOW = 32
 """Initiations under way: fewer than any implementation calls load."""
 _IDLE_SECONDS = 5.0
 _HUB_PEERS, _HUB_STREAMS = 16, 4
+_SPOKE = "wireguard-go-sid"
 
 
 @contextmanager
@@ -39,10 +41,10 @@ def new_lab() -> Iterator[Lab]:
 def seconds_to_configure(peers: int) -> Run:
     """`wg setconf` with so many peers, from start to end."""
 
-    def run(left: Implementation, right: Implementation, mtu: int) -> float:
+    def run(left: Implementation, right: Implementation, mtu: int) -> list[float]:
         with new_lab() as lab:
             a, _ = ends(lab, left, right, mtu=mtu)
-            return _configure(a, _keys(peers))
+            return [_configure(a, _keys(peers))]
 
     return run
 
@@ -50,7 +52,7 @@ def seconds_to_configure(peers: int) -> Run:
 def memory_with(peers: int) -> Run:
     """Resident megabytes with so many peers, after a bulk transfer with one of them."""
 
-    def run(left: Implementation, right: Implementation, mtu: int) -> float:
+    def run(left: Implementation, right: Implementation, mtu: int) -> list[float]:
         with new_lab() as lab:
             a, b = ends(lab, left, right, mtu=mtu)
             if peers > 1:
@@ -60,7 +62,7 @@ def memory_with(peers: int) -> Run:
             a.ping(b)
             with measure.iperf_server(b):
                 measure.tcp(a, b, 4, 2)
-            return measure.usage(measure.pid(a)).peak / 1e6
+            return [measure.usage(measure.pid(a)).peak / 1e6]
 
     return run
 
@@ -68,14 +70,14 @@ def memory_with(peers: int) -> Run:
 def idle_cpu(peers: int) -> Run:
     """CPU milliseconds a second of an interface with so many peers and nothing to do."""
 
-    def run(left: Implementation, right: Implementation, mtu: int) -> float:
+    def run(left: Implementation, right: Implementation, mtu: int) -> list[float]:
         with new_lab() as lab:
             a, _ = ends(lab, left, right, mtu=mtu)
             _configure(a, _keys(peers))
             time.sleep(1)
             before = measure.usage(measure.pid(a)).cpu
             time.sleep(_IDLE_SECONDS)
-            return (measure.usage(measure.pid(a)).cpu - before) / _IDLE_SECONDS * 1e3
+            return [(measure.usage(measure.pid(a)).cpu - before) / _IDLE_SECONDS * 1e3]
 
     return run
 
@@ -83,7 +85,7 @@ def idle_cpu(peers: int) -> Run:
 def handshakes_per_second(peers: int) -> Run:
     """Initiations of different peers, all at once, answered by the right end."""
 
-    def run(left: Implementation, right: Implementation, mtu: int) -> float:
+    def run(left: Implementation, right: Implementation, mtu: int) -> list[float]:
         with new_lab() as lab:
             a, b = ends(lab, left, right, mtu=mtu)
             initiators = new_initiators(peers)
@@ -92,38 +94,37 @@ def handshakes_per_second(peers: int) -> Run:
             messages = [i.initiation(target, k) for k, i in enumerate(initiators, 1)]
             with a.namespace.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
                 sock.connect((b.outer(), PORT))
-                return responses_per_second(sock, messages, _WINDOW)
+                return [responses_per_second(sock, messages, _WINDOW)]
 
     return run
 
 
-def hub(seconds: float) -> Run:
+def hub(center: Implementation, mtu: int, seconds: float) -> list[float]:
     """Megabits a second from one interface to 16 peers, 4 streams each, all at once.
 
     hub ─┬─ spoke 1
          ├─ ...
          └─ spoke 16
+
+    The spokes are of one kind, whatever the hub is: it is the one that is measured.
     """
-
-    def run(left: Implementation, right: Implementation, mtu: int) -> float:
-        with new_lab() as lab, ExitStack() as servers:
-            namespaces = [lab.namespace(f"n{k}") for k in range(_HUB_PEERS + 1)]
-            lab.switch(*namespaces)
-            members = [
-                End(lab, ns, right if k else left, f"{lab.interface_name('h')}x{k}", k + 1, mtu)
-                for k, ns in enumerate(namespaces)
-            ]
-            for member in members:
-                member.join()
-            center, *spokes = members
-            for spoke in spokes:
-                spoke.add_peer(center)
-                center.add_peer(spoke, 4)
-                center.ping(spoke)
-                servers.enter_context(measure.iperf_server(spoke))
-            return measure.tcp_to_all(center, spokes, _HUB_STREAMS, seconds) / 1e6
-
-    return run
+    with new_lab() as lab, ExitStack() as servers:
+        spoke = COUNTERPARTS[_SPOKE]
+        assert isinstance(spoke, Implementation)
+        namespaces = [lab.namespace(f"n{k}") for k in range(_HUB_PEERS + 1)]
+        lab.switch(*namespaces)
+        first, *others = [
+            End(lab, ns, spoke if k else center, f"{lab.interface_name('h')}x{k}", k + 1, mtu)
+            for k, ns in enumerate(namespaces)
+        ]
+        first.join()
+        for other in others:
+            other.join()
+            other.add_peer(first)
+            first.add_peer(other, 4)
+            first.ping(other)
+            servers.enter_context(measure.iperf_server(other))
+        return [measure.tcp_to_all(first, others, _HUB_STREAMS, seconds) / 1e6]
 
 
 def _keys(count: int) -> list[str]:

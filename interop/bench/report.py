@@ -1,52 +1,82 @@
-"""Results as a table and as a picture."""
+"""Results as tables and as a picture."""
 
 from __future__ import annotations
 
+import statistics
 from typing import Any
 
-from interop.bench.rounds import Metric, Result
+from interop.bench.probes import Line
+from interop.bench.rounds import Result
 
-_BAR, _GAP, _LEFT, _WIDTH = 14, 16, 230, 760
+_BAR, _GAP, _LEFT, _WIDTH = 14, 16, 250, 780
 _COLORS = ["#2a78c2", "#b9c4cf", "#7d8b99"]
 
 
-def table(
-    result: Result, metrics: list[Metric], names: list[str], baseline: str, raw: dict[str, Any]
+def report(
+    result: Result,
+    lines: list[Line],
+    implementations: list[str],
+    others: list[str],
+    baseline: str,
+    raw: dict[str, Any],
 ) -> str:
-    """Medians, and ratios to `baseline` with their spread, as Markdown."""
+    """Medians, and ratios to `baseline` with their spread, as Markdown; then `others`."""
     machine, versions = raw["machine"], raw["versions"]
-    lines = [
+    text = [
         (
             f"{machine['processor']}, {machine['cpus']} CPUs, Linux {machine['kernel']}; inner MTU "
-            f"{machine['mtu']}, medians of {machine['rounds']} interleaved rounds."
+            f"{machine['mtu']}, medians of {machine['rounds']} interleaved rounds. Both ends and "
+            "the load share the CPUs."
         ),
         "Versions: " + ", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
         "",
-        "| | unit | " + " | ".join(names) + " | wgpy against " + baseline + " |",
-        "|---|---|" + "---:|" * (len(names) + 1),
+        *_table(result, lines, implementations, baseline),
     ]
-    for metric in metrics:
-        values = [f"{result.median(metric.name, name):.4g}" for name in names]
-        cells = " | ".join([metric.name, metric.unit, *values, _ratio(result, metric, baseline)])
-        lines.append(f"| {cells} |")
-    return "\n".join(lines) + "\n"
+    measured = [line for line in lines if any(result.median(line.key, name) for name in others)]
+    if measured:
+        text += [
+            "",
+            (
+                "Mixed pairs (the first one sends), and how far the limit is: a cipher that does "
+                "nothing at both ends, and no tunnel at all."
+            ),
+            "",
+            *_table(result, measured, others, None),
+        ]
+    if result.errors:
+        text += ["", "What failed:", "", *(f"- {error}" for error in result.errors)]
+    return "\n".join(text) + "\n"
 
 
-def _ratio(result: Result, metric: Metric, baseline: str) -> str:
-    if baseline not in result.values[metric.name]:
-        return "-"
-    ratios = sorted(result.ratios(metric.name, "wgpy", baseline))
+def _table(result: Result, lines: list[Line], names: list[str], baseline: str | None) -> list[str]:
+    last = [] if baseline is None else [f"wgpy against {baseline}"]
+    heads = ["", "unit", *names, *last]
+    rows = [_row(heads), "|---|---|" + "---:|" * (len(heads) - 2)]
+    for line in lines:
+        medians = [result.median(line.key, name) for name in names]
+        cells = ["-" if median is None else f"{median:.4g}" for median in medians]
+        ratio = [] if baseline is None else [_ratio(result, line, baseline)]
+        rows.append(_row([line.name, line.unit, *cells, *ratio]))
+    return rows
+
+
+def _row(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _ratio(result: Result, line: Line, baseline: str) -> str:
+    ratios = result.ratios(line.key, "wgpy", baseline)
     if not ratios:
         return "-"
-    middle = ratios[len(ratios) // 2]
-    better = (middle >= 1) == metric.more_is_better
-    text = f"{middle:.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+    middle = statistics.median(ratios)
+    better = (middle >= 1) == line.more_is_better
+    text = f"{middle:.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
     return f"**{text}**" if better else text
 
 
-def chart(result: Result, metrics: list[Metric], names: list[str], baseline: str) -> str:
+def chart(result: Result, lines: list[Line], names: list[str], baseline: str) -> str:
     """Bars relative to `baseline`, longer is better in every row, as SVG."""
-    rows = [m for m in metrics if baseline in result.values[m.name]]
+    rows = [line for line in lines if _scores(result, line, names, baseline)]
     block = len(names) * _BAR + _GAP
     height = len(rows) * block + 70
     parts = [
@@ -60,14 +90,17 @@ def chart(result: Result, metrics: list[Metric], names: list[str], baseline: str
         x = 20 + k * 190
         parts.append(f'<rect x="{x}" y="14" width="12" height="12" fill="{_COLORS[k % 3]}"/>')
         parts.append(f'<text x="{x + 18}" y="25">{name}</text>')
-    scores = {(m.name, n): _score(result, m, n, baseline) for m in rows for n in names}
-    scale = (_WIDTH - _LEFT - 90) / max([1.0, *scores.values()])
-    for r, metric in enumerate(rows):
+    scores = {line.key: _scores(result, line, names, baseline) for line in rows}
+    longest = max([1.0, *(score for found in scores.values() for score in found.values())])
+    scale = (_WIDTH - _LEFT - 90) / longest
+    for r, line in enumerate(rows):
         top = 44 + r * block
-        parts.append(f'<text x="20" y="{top + block / 2 - 2}">{metric.name}</text>')
+        parts.append(f'<text x="20" y="{top + block / 2 - 2}">{line.name}</text>')
         for k, name in enumerate(names):
-            y, width = top + k * _BAR, scores[metric.name, name] * scale
-            value = f"{result.median(metric.name, name):.3g} {metric.unit}"
+            if name not in scores[line.key]:
+                continue
+            y, width = top + k * _BAR, scores[line.key][name] * scale
+            value = f"{result.median(line.key, name):.3g} {line.unit}"
             parts.append(
                 f'<rect x="{_LEFT}" y="{y}" width="{width:.1f}" height="{_BAR - 2}" '
                 f'fill="{_COLORS[k % 3]}"/>'
@@ -87,8 +120,12 @@ def chart(result: Result, metrics: list[Metric], names: list[str], baseline: str
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-def _score(result: Result, metric: Metric, name: str, baseline: str) -> float:
-    ours, theirs = result.median(metric.name, name), result.median(metric.name, baseline)
-    over, under = (ours, theirs) if metric.more_is_better else (theirs, ours)
-    # A time that cannot be measured is as good as any.
-    return over / under if under else 1.0
+def _scores(result: Result, line: Line, names: list[str], baseline: str) -> dict[str, float]:
+    """How much better than the baseline each is; only what both have, and not zero."""
+    theirs = result.median(line.key, baseline)
+    found = {}
+    for name in names:
+        ours = result.median(line.key, name)
+        if ours and theirs:
+            found[name] = ours / theirs if line.more_is_better else theirs / ours
+    return found
