@@ -8,7 +8,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.network.base import POD_BRIDGE, Report
+from agent.network.base import POD_BRIDGE, Report, explained
 from agent.network.files import write_whole
 from wgpy.protocol.config import Network
 
@@ -18,6 +18,8 @@ FILE = "10-wgpy.conflist"
 _VERSION = "0.4.0"
 # The runtime is root; nobody else needs to know.
 _MODE = 0o600
+# What a runtime reads in the directory.
+_READ = (".conf", ".conflist", ".json")
 _ANYWHERE = {4: "0.0.0.0/0", 6: "::/0"}
 
 
@@ -76,6 +78,15 @@ class Cni:
                 was = "was missing" if before is None else "was another"
                 report.changed.append(f"{self._path} is written, it {was}")
         return report.end()
+
+    def preceded_by(self) -> list[str]:
+        """Names of files that a runtime takes instead of ours: it takes the first. NetworkError."""
+        directory = self._path.parent
+        try:
+            found = [path for path in directory.iterdir() if path.suffix in _READ]
+        except OSError as error:
+            raise explained(str(directory), error) from None
+        return sorted(path.name for path in found if path.name < FILE)
 
     def remove(self) -> None:
         self.reconcile(CniDesired())

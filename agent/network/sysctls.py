@@ -74,7 +74,8 @@ class Sysctls:
     def _put(self, key: str, value: str, report: Report) -> None:
         before = self._read(key)
         if before is None and key in (_FORWARDING_4, _FORWARDING_6):
-            raise NetworkError(f"sysctl {key}: this kernel has no such setting")
+            advice = "enable IPv6 on this host" if key == _FORWARDING_6 else ""
+            raise NetworkError(f"sysctl {key}: this kernel has no such setting", advice)
         # None: its interface is not there yet, or the module that has it.
         if before is None or before == value:
             return

@@ -1,11 +1,22 @@
 """How a pass over a resource goes on after a failure, and what it says in the end."""
 
 from errno import EACCES, EPERM, EROFS
+from pathlib import Path
 
 import pytest
 from pyroute2.netlink.exceptions import NetlinkError
 
-from agent.network.base import NetworkError, Report, explained
+from agent.backend import Backend, LanesDesired
+from agent.network.base import NetworkError, Report, Resource, explained
+from agent.network.cni import Cni, CniDesired
+from agent.network.firewall import Firewall
+from agent.network.guard import Guard, GuardDesired
+from agent.network.links import Links, LinksDesired
+from agent.network.neighbours import Neighbours, NeighboursDesired
+from agent.network.routes import Routes, RoutesDesired
+from agent.network.ruleset import FirewallDesired
+from agent.network.sysctls import Sysctls, SysctlsDesired
+from agent.network.watch import EVERYTHING
 
 
 def test_a_failed_step_does_not_stop_the_next_and_both_are_told() -> None:
@@ -44,3 +55,18 @@ def test_what_the_kernel_refuses_of_ipv6_alone_is_told_as_ipv6_switched_off() ->
 
 def test_a_read_only_proc_is_told_with_advice() -> None:
     assert "/proc/sys" in explained("sysctl net/ipv4/ip_forward", OSError(EROFS, "no")).advice
+
+
+def test_all_resources_have_one_shape_and_names_of_their_own(tmp_path: Path) -> None:
+    cni: Resource[CniDesired] = Cni(tmp_path)
+    firewall: Resource[FirewallDesired] = Firewall()
+    guard: Resource[GuardDesired] = Guard()
+    lanes: type[Resource[LanesDesired]] = Backend
+    links: Resource[LinksDesired] = Links()
+    neighbours: Resource[NeighboursDesired] = Neighbours()
+    routes: Resource[RoutesDesired] = Routes()
+    sysctls: Resource[SysctlsDesired] = Sysctls(tmp_path, tmp_path / "state")
+    found = (cni, firewall, guard, lanes, links, neighbours, routes, sysctls)
+    names = [resource.name for resource in found]
+    assert names == sorted(set(names))
+    assert {*names} - {"cni"} == EVERYTHING

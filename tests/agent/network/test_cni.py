@@ -81,3 +81,13 @@ def test_a_directory_that_is_none_is_told(tmp_path: Path) -> None:
     (tmp_path / "net.d").write_text("")
     with pytest.raises(NetworkError, match=r"10-wgpy.conflist: Not a directory"):
         Cni(tmp_path / "net.d").reconcile(_DESIRED)
+
+
+def test_files_that_a_runtime_takes_instead_are_told(tmp_path: Path) -> None:
+    cni = Cni(tmp_path)
+    cni.reconcile(_DESIRED)
+    for name in ("10-flannel.conflist", "05-x.conf", "00-note.txt", "99-loopback.conf"):
+        (tmp_path / name).write_text("{}")
+    assert cni.preceded_by() == ["05-x.conf", "10-flannel.conflist"]
+    with pytest.raises(NetworkError, match="No such file"):
+        Cni(tmp_path / "none").preceded_by()
