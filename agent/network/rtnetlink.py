@@ -37,6 +37,8 @@ class KernelRoute:
     # 0 for the device's own.
     mtu: int = 0
     source: Address | None = None
+    # Never of ours.
+    gateway: Address | None = None
 
     @property
     def slot(self) -> tuple[int, Network, int]:
@@ -85,7 +87,7 @@ def own_routes(ip: Any) -> list[KernelRoute]:
 def _from_kernel(route: Any, names: dict[int, str]) -> KernelRoute:
     zero = "::" if route["family"] == AF_INET6 else "0.0.0.0"
     metrics = route.get_attr("RTA_METRICS")
-    source = route.get_attr("RTA_PREFSRC")
+    source, gateway = route.get_attr("RTA_PREFSRC"), route.get_attr("RTA_GATEWAY")
     reachable = route["type"] == _RTN_UNICAST
     return KernelRoute(
         prefix=ip_network(f"{route.get_attr('RTA_DST') or zero}/{route['dst_len']}"),
@@ -94,6 +96,7 @@ def _from_kernel(route: Any, names: dict[int, str]) -> KernelRoute:
         device=names.get(route.get_attr("RTA_OIF"), "?") if reachable else None,
         mtu=(metrics.get_attr("RTAX_MTU") if metrics else None) or 0,
         source=ip_address(source) if source else None,
+        gateway=ip_address(gateway) if gateway else None,
     )
 
 

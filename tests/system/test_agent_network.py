@@ -307,6 +307,8 @@ _DRIFT = {
     "pod route": "route del {far}",
     "pod route of another": "route replace {far} dev eth0 proto 157 metric {metric}",
     "pod route without mtu": "route replace {far} dev wgpy0 src {own} proto 157 metric {metric}",
+    "pod route by a gateway": "route replace {far} via {gateway} dev wgpy0 onlink src {own} "
+    "mtu 1300 proto 157 metric {metric}",
     "pod route too many": "route add 10.244.77.0/24 dev wgpy0 proto 157",
     "node route": "route del {node} table 5157 metric {metric}",
     "node guard": "route del unreachable {node} table 5157 metric 2147483648",
@@ -323,7 +325,8 @@ def test_drift_of_links_routes_and_rules_is_repaired(
     before = state(lab.node)
     words = _DRIFT[what].format(
         own=OWN[version], overlay=OVERLAY[version], far=FAR[version],
-        node=FAR_NODE[version], metric={4: 0, 6: 1}[version],
+        node=FAR_NODE[version], gateway={4: WORLD[4], 6: "fe80::2"}[version],
+        metric={4: 0, 6: 1}[version],
     )  # fmt: skip
     lab.node.ip(f"-{version}" if "10." not in words else "-4", *words.split())
     assert state(lab.node) != before
