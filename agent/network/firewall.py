@@ -1,6 +1,10 @@
 """The packet filter of the node: agent.network.ruleset has what it says."""
 
-from agent.network.nft import Table
+import shutil
+
+from agent.network.base import NetworkError
+from agent.network.iptables import IptablesFirewall
+from agent.network.nft import Table, is_available
 from agent.network.ruleset import TABLE_NAME, FirewallDesired, ruleset
 
 
@@ -11,3 +15,12 @@ class Firewall(Table[FirewallDesired]):
 
     def __init__(self) -> None:
         super().__init__(TABLE_NAME, ruleset)
+
+
+def open_firewall() -> Firewall | IptablesFirewall:
+    """The one that this host can run, nftables if it can. NetworkError if neither."""
+    if is_available():
+        return Firewall()
+    if shutil.which("iptables-restore"):
+        return IptablesFirewall()
+    raise NetworkError("this host has no packet filter", "install nftables")

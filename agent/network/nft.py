@@ -24,6 +24,19 @@ class Count:
     bytes: int = 0
 
 
+def is_available() -> bool:
+    """Whether program and kernel have nftables. NetworkError if that is not ours to know."""
+    if shutil.which("nft") is None:
+        return False
+    try:
+        _nft("list", "tables")
+    except NetworkError as error:
+        if error.advice:  # not permitted: iptables would not be either
+            raise
+        return False
+    return True
+
+
 class Table(Generic[Desired]):
     """Table `where` ("inet wgpy"), compared with what the kernel listed when we had just made it.
 

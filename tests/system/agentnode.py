@@ -15,13 +15,14 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 from agent.network.base import Address
 from agent.network.firewall import Firewall
 from agent.network.guard import Guard, GuardDesired
+from agent.network.iptables import IptablesFirewall
 from agent.network.links import Link, Links, LinksDesired
 from agent.network.routes import Route, Routes, RoutesDesired
 from agent.network.ruleset import FirewallDesired
@@ -65,10 +66,10 @@ class Resources:
 
     state: Path
     versions: tuple[int, ...] = (4, 6)
+    firewall: Firewall | IptablesFirewall = field(default_factory=Firewall)
 
     def __post_init__(self) -> None:
         self.guard = Guard()
-        self.firewall = Firewall()
         self.links = Links()
         self.routes = Routes()
         self.sysctls = Sysctls(state=self.state / "sysctls.json")

@@ -376,7 +376,7 @@ def test_the_counts_go_on_when_prefixes_change(lab: Lab, resources: Resources) -
     send(lab.pod, 4, FAR_POD[4], WORLD[4])
     resources.versions = (4,)
     with lab.node.inside():
-        assert any("nftables" in sentence for sentence in resources.reconcile())
+        assert resources.reconcile() != []
     assert _drops(lab, resources)["pod_spoof"] == 1
 
 
