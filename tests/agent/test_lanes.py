@@ -1,5 +1,3 @@
-from random import Random
-
 import pytest
 
 from tests.agent.lanesim import Cluster
