@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from errno import EACCES, EAFNOSUPPORT, EOPNOTSUPP, EPERM, EROFS
 from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol, TypeAlias, TypeVar
 
@@ -86,11 +87,11 @@ def explained(what: str, error: OSError | NetlinkError) -> NetworkError:
 
 
 def _advice(what: str, number: int) -> str:
-    if number == 1:  # EPERM
+    if number == EPERM:
         return "give the agent CAP_NET_ADMIN"
-    # How the kernel says that a family is switched off: EACCES, EAFNOSUPPORT, EOPNOTSUPP.
-    if ":" in what.split()[-1] and number in (13, 95, 97):
+    # How the kernel says that a family is switched off.
+    if ":" in what.split()[-1] and number in (EACCES, EAFNOSUPPORT, EOPNOTSUPP):
         return "enable IPv6 on this host or take the IPv6 ranges from the cluster"
-    if number == 30:  # EROFS
+    if number == EROFS:
         return "mount the host's /proc/sys/net writable"
     return ""

@@ -8,6 +8,7 @@ from socket import AF_INET, AF_INET6
 from typing import Any
 
 from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
 
 from agent.network.base import PROTOCOL, Address, NetworkError, Report
 from wgpy.protocol.config import Network
@@ -17,6 +18,8 @@ MAIN = 254
 _RTN_UNICAST = 1
 _RTN_UNREACHABLE = 7
 _RT_SCOPE_LINK = 253
+# For deleting: of whichever scope.
+_RT_SCOPE_NOWHERE = 255
 # IPv4's best metric, and IPv6's, where 0 stands for 1024.
 _BEST_METRIC = {4: 0, 6: 1}
 # Loses against everybody who has a route.
@@ -122,11 +125,36 @@ def put_routes(
             report.changed.append(f"route {route} is set, it {what}")
     for route in present - set(slots.values()):
         with report.step(f"route {route.prefix}"):
-            ip.route("del", **_to_kernel(route, indexes))
+            _delete(ip, route, indexes)
             report.changed.append(f"route {route} is removed")
 
 
+def _delete(ip: Any, route: KernelRoute, indexes: dict[str, int]) -> None:
+    try:
+        ip.route("del", **_identity(route, indexes), scope=_RT_SCOPE_NOWHERE)
+    except NetlinkError:
+        # With its interface it may have gone by itself.
+        if route in own_routes(ip):
+            raise
+
+
 def _to_kernel(route: KernelRoute, indexes: dict[str, int]) -> dict[str, Any]:
+    words = _identity(route, indexes)
+    if route.device is None:
+        return words
+    if "oif" not in words:
+        raise NetworkError(f"route {route.prefix}: there is no interface {route.device}")
+    if route.prefix.version == 4:
+        words["scope"] = _RT_SCOPE_LINK
+    if route.mtu:
+        words["metrics"] = {"mtu": route.mtu}
+    if route.source:
+        words["prefsrc"] = str(route.source)
+    return words
+
+
+def _identity(route: KernelRoute, indexes: dict[str, int]) -> dict[str, Any]:
+    """As much as says which route is meant, also of one that others have altered."""
     words: dict[str, Any] = {
         "family": FAMILIES[route.prefix.version],
         "dst": str(route.prefix),
@@ -135,16 +163,9 @@ def _to_kernel(route: KernelRoute, indexes: dict[str, int]) -> dict[str, Any]:
         "priority": route.metric,
     }
     if route.device is None:
-        return {**words, "type": "unreachable"}
-    if route.device not in indexes:
-        raise NetworkError(f"route {route.prefix}: there is no interface {route.device}")
-    words["oif"] = indexes[route.device]
-    if route.prefix.version == 4:
-        words["scope"] = _RT_SCOPE_LINK
-    if route.mtu:
-        words["metrics"] = {"mtu": route.mtu}
-    if route.source:
-        words["prefsrc"] = str(route.source)
+        words["type"] = "unreachable"
+    elif route.device in indexes:
+        words["oif"] = indexes[route.device]
     return words
 
 

@@ -309,6 +309,10 @@ _DRIFT = {
     "pod route without mtu": "route replace {far} dev wgpy0 src {own} proto 157 metric {metric}",
     "pod route by a gateway": "route replace {far} via {gateway} dev wgpy0 onlink src {own} "
     "mtu 1300 proto 157 metric {metric}",
+    "pod route by two ways": "route replace 10.244.2.0/24 proto 157 "
+    "nexthop dev wgpy0 nexthop dev wgpy1",
+    "pod route of two ways too many": "route add 10.244.78.0/24 proto 157 "
+    "nexthop dev wgpy0 nexthop dev wgpy1",
     "pod route too many": "route add 10.244.77.0/24 dev wgpy0 proto 157",
     "node route": "route del {node} table 5157 metric {metric}",
     "node guard": "route del unreachable {node} table 5157 metric 2147483648",
