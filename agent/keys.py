@@ -147,6 +147,7 @@ class KeyRing:
         # By own public key and the peer's. Once agreed, a key stays while both do: a half that
         # is missing for a moment cuts no session.
         self._psks: dict[tuple[bytes, bytes], Secret] = {}
+        self._sealed: dict[tuple[int, Side, Side], SealedHalf] = {}
 
     def generate(self, port: int, epoch: int) -> LaneKeys:
         """Fresh keys for a lane."""
@@ -166,7 +167,10 @@ class KeyRing:
 
     def seal(self, lane: int, own: Side, peer: Side) -> SealedHalf:
         """Our half for a peer. SealError."""
-        return seal_half(self._secrets[own.keys.public_key], lane, own, peer)
+        what = lane, own, peer
+        if what not in self._sealed:
+            self._sealed[what] = seal_half(self._secrets[own.keys.public_key], lane, own, peer)
+        return self._sealed[what]
 
     def psk(self, lane: int, own: Side, peer: Side, half: SealedHalf | None) -> Secret | None:
         """The pair's preshared key; None until the peer's half is there. SealError."""
@@ -187,6 +191,11 @@ class KeyRing:
             pair: psk
             for pair, psk in self._psks.items()
             if pair[0] in public_keys and pair[1] in peer_keys
+        }
+        self._sealed = {
+            what: half
+            for what, half in self._sealed.items()
+            if what[1].keys.public_key in public_keys and what[2].keys.public_key in peer_keys
         }
 
     def _add(self, secrets: LaneSecrets, port: int, epoch: int) -> LaneKeys:

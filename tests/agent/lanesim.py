@@ -191,7 +191,9 @@ class Node:
         devices = [wire.devices[self.name, lane] for lane in LANES]
         first, second = (
             keys if keys is not None and keys.public_key == device.key else None
-            for keys, device in zip(published.lanes if published else (None, None), devices)
+            for keys, device in zip(
+                published.lanes if published else (None, None), devices, strict=True
+            )
         )
         self.agent = Agent(
             Lanes(self.new_keys, (first, second), published, TIMING),
@@ -284,7 +286,7 @@ class Node:
             (name, lane): (own.epoch, keys.epoch, own.public_key, keys.public_key)
             for name, peer in agent.objects.items()
             if name != self.name
-            for lane, (own, keys) in enumerate(zip(plan.lanes, peer.lanes))
+            for lane, (own, keys) in enumerate(zip(plan.lanes, peer.lanes, strict=True))
         }
         if halves != self.cluster.halves.get(self.name):
             self.cluster.halves[self.name] = halves

@@ -1,0 +1,69 @@
+"""Which prefix belongs to which node: each to one, however they overlap. Pure."""
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from ipaddress import ip_network
+
+from agent.model import NodeFacts, Problem
+from wgpy.protocol.config import Network
+
+
+@dataclass(frozen=True, slots=True)
+class Prefixes:
+    """What belongs to a node, after disputes."""
+
+    pods: tuple[Network, ...] = ()
+    # Its own addresses, /32 and /128.
+    nodes: tuple[Network, ...] = ()
+
+
+def share_out(nodes: list[NodeFacts], problems: list[Problem]) -> dict[str, Prefixes]:
+    """Each prefix to the first who claims any part of it, in the order of `nodes`."""
+    claims = _Claims()
+    shared = {}
+    for node in nodes:
+        addresses = tuple(ip_network(address) for address in node.internal_ips)
+        granted: dict[Network, None] = {}
+        for prefix in (*node.pod_cidrs, *addresses):
+            owner = claims.owner(prefix)
+            if owner is None:
+                claims.grant(prefix, node.name)
+                granted[prefix] = None
+            elif owner != node.name:
+                what = f"node {node.name} does not get {prefix}: it overlaps with node {owner}'s"
+                problems.append(Problem("error", what, "give each node prefixes of its own"))
+        pods = tuple(prefix for prefix in node.pod_cidrs if prefix in granted)
+        shared[node.name] = Prefixes(pods, tuple(a for a in addresses if a in granted))
+    return shared
+
+
+class _Claims:
+    """Disjoint prefixes and who has them, by where they begin."""
+
+    def __init__(self) -> None:
+        self._starts: dict[int, list[int]] = {4: [], 6: []}
+        self._granted: dict[tuple[int, int], tuple[Network, str]] = {}
+
+    def owner(self, prefix: Network) -> str | None:
+        """Who has any part of it."""
+        starts = self._starts[prefix.version]
+        at = bisect_right(starts, int(prefix.network_address))
+        # The last one that begins before its end, or the first after its beginning.
+        for start in starts[max(0, at - 1) : at + 1]:
+            other, owner = self._granted[prefix.version, start]
+            if other.version == prefix.version and _overlap(other, prefix):
+                return owner
+        return None
+
+    def grant(self, prefix: Network, name: str) -> None:
+        start = int(prefix.network_address)
+        starts = self._starts[prefix.version]
+        starts.insert(bisect_right(starts, start), start)
+        self._granted[prefix.version, start] = prefix, name
+
+
+def _overlap(one: Network, other: Network) -> bool:
+    first, second = (
+        (int(network.network_address), int(network.broadcast_address)) for network in (one, other)
+    )
+    return first[0] <= second[1] and second[0] <= first[1]
