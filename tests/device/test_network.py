@@ -70,11 +70,11 @@ def _receive_all(runs: list[Run]) -> _Core:
             pause=lambda pause: None,
         )
         bind = cast(Bind, sock)
-        network.adopt(bind, 0)
+        network.adopt(bind)
         with socket.socket() as any_socket:
             while sock.runs:
                 network._readable(bind, any_socket)
-        network.close()
+        network.close_sockets()
         return core
 
     return asyncio.run(receive())

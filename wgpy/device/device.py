@@ -21,11 +21,10 @@ from typing import Self
 from tun import LinkMonitor, LinkState, Tun
 from wgpy.device import clock
 from wgpy.device.bind import Bind
-from wgpy.device.fromhost import FromHost
-from wgpy.device.network import Network
+from wgpy.device.datapath import DataPath
 from wgpy.device.options import DeviceOptions
-from wgpy.device.tohost import ToHost
-from wgpy.protocol.batch import MAX_BATCH, PacketBatch, datagram_size
+from wgpy.device.sources import Sources
+from wgpy.protocol.batch import MAX_BATCH, datagram_size
 from wgpy.protocol.config import ConfigError, InterfaceChange, InterfaceStats
 from wgpy.protocol.constants import DEFAULT_MTU
 from wgpy.protocol.events import Event, EventKind
@@ -42,7 +41,7 @@ _GSO_HEADERS = 320
 _LARGEST_GSO = 65536
 
 
-class Device:
+class Device(DataPath):
     """One interface. Make it, and use it, on a running event loop.
 
     The link of the TUN decides: sockets and timers live while it is up. The TUN may be moved
@@ -51,20 +50,14 @@ class Device:
 
     def __init__(self, tun: Tun, options: DeviceOptions | None = None) -> None:
         """Takes over `tun`. OSError if the link cannot be followed."""
-        self._loop = asyncio.get_running_loop()
+        super().__init__(tun, Interface(urandom, clock.wall_ns))
         self._options = options or DeviceOptions()
-        self._interface = Interface(urandom, clock.wall_ns)
-        self._tun = tun
-        self._fwmark = 0
-        self._up = False
         self._closed: asyncio.Future[None] = self._loop.create_future()
         self._timer: asyncio.Handle | None = None
         self._timer_deadline = inf
         self._open_retry: asyncio.TimerHandle | None = None
-        self._from_host = FromHost(tun, self._send_packets, self._interface.drop)
-        self._to_host = ToHost(tun, self._interface.drop)
         self._link = LinkMonitor(tun)
-        self._network = Network(self._loop, self._interface, self._flush, self._settle, self._pause)
+        self._sources = Sources(self._loop, self._interface)
         self._loop.add_reader(self._link.fileno(), self._link_changed)
         self._loop.add_reader(tun.fd, self._tun_readable)
         self._apply_link(self._link.state())
@@ -111,7 +104,8 @@ class Device:
         self._loop.remove_reader(self._link.fileno())
         if self._timer is not None:
             self._timer.cancel()
-        self._network.close()
+        self._network.close_sockets()
+        self._sources.close()
         self._link.close()
         self._tun.close()
 
@@ -128,23 +122,23 @@ class Device:
     def configure(self, change: InterfaceChange) -> None:
         """Apply a change wholly or not at all. Raises ConfigError."""
         bind = self._bind_for(change)
-        mark = self._fwmark if change.fwmark is None else change.fwmark
+        mark = self._sources.fwmark if change.fwmark is None else change.fwmark
         try:
             if bind is not None:
                 change = replace(change, listen_port=bind.port)
-            elif mark != self._fwmark:
+            elif mark != self._sources.fwmark:
                 self._set_fwmark(mark)
             self._interface.configure(change, clock.now())
         except ConfigError:
             if bind is not None:
                 bind.close()
             else:
-                self._set_fwmark(self._fwmark)
+                self._set_fwmark(self._sources.fwmark)
             raise
         if bind is not None:
-            self._network.adopt(bind, mark)
-        if bind is not None or mark != self._fwmark:
-            self._fwmark = mark
+            self._network.adopt(bind)
+        if bind is not None or mark != self._sources.fwmark:
+            self._sources.fwmark = mark
             self._interface.forget_sources(lambda path: False)
         self._settle()
 
@@ -153,7 +147,7 @@ class Device:
         port = change.listen_port
         if port is None or port == self._interface.listen_port or not self._network.is_open:
             return None
-        mark = self._fwmark if change.fwmark is None else change.fwmark
+        mark = self._sources.fwmark if change.fwmark is None else change.fwmark
         try:
             return Bind.open(port, mark, self._options)
         except OSError as error:
@@ -207,12 +201,12 @@ class Device:
     def _bring_up(self) -> None:
         self._open_retry = None
         try:
-            bind = Bind.open(self._interface.listen_port, self._fwmark, self._options)
+            bind = Bind.open(self._interface.listen_port, self._sources.fwmark, self._options)
         except OSError as error:
             _log.error("cannot open UDP sockets, trying again: %s", error)
             self._open_retry = self._loop.call_later(_OPEN_RETRY, self._bring_up)
             return
-        self._network.adopt(bind, self._fwmark)
+        self._network.adopt(bind)
         now = clock.now()
         self._interface.configure(InterfaceChange(listen_port=bind.port), now)
         self._interface.up(now)
@@ -236,34 +230,14 @@ class Device:
             self._link_changed()
             if self._closed.done():
                 return
-        try:
-            self._from_host.turn()
-        except OSError as error:
-            _log.info("interface is gone: %s", error)
-            self.close()
-            return
-        self._settle()
+        super()._tun_readable()
 
-    def _send_packets(self, batch: PacketBatch) -> None:
-        self._interface.send_packets(batch, clock.now())
-        # The rows are used again by the next batch.
-        self._flush()
+    def _tun_gone(self) -> None:
+        self.close()
 
     def _pause(self, pause: bool) -> None:
-        """Let the host wait while a socket is full: its queue is the place to drop."""
-        if pause:
-            self._loop.remove_reader(self._tun.fd)
-        elif not self._closed.done():
-            self._loop.add_reader(self._tun.fd, self._tun_readable)
-
-    def _flush(self) -> None:
-        """Move what the core has to give."""
-        transmits = self._interface.poll_transmits()
-        if transmits:
-            self._network.send(transmits)
-        packets = self._interface.poll_packets()
-        if packets:
-            self._to_host.write(packets)
+        if pause or not self._closed.done():
+            super()._pause(pause)
 
     # Time.
 

@@ -8,11 +8,9 @@ from collections.abc import Callable
 
 from wgpy.device import clock
 from wgpy.device.bind import Bind, Received
-from wgpy.device.routes import RouteMonitor
 from wgpy.protocol.batch import MAX_BATCH, DatagramBatch, Slab
 from wgpy.protocol.drops import DropReason
 from wgpy.protocol.interface import Interface
-from wgpy.protocol.path import Path
 from wgpy.protocol.shared import Transmit
 
 _log = logging.getLogger("wgpy.device")
@@ -25,8 +23,6 @@ _SLAB_SIZE = 2 * _RECEIVE_SIZE
 _TURN_BATCHES = 4
 # Transmits that wait for room in a socket's buffer; beyond that the host is not read any more.
 _MAX_WAITING = 1024
-# A change of routes is looked at at once, a storm of them this often. Seconds.
-_ROUTES_INTERVAL = 0.1
 
 
 class Network:
@@ -56,10 +52,6 @@ class Network:
         # Sockets that are read again without being readable.
         self._again: set[socket.socket] = set()
         self._waiting: deque[Transmit] = deque()
-        self._routes = RouteMonitor()
-        self._routes_check: asyncio.TimerHandle | None = None
-        self._fwmark = 0
-        loop.add_reader(self._routes.fileno(), self._routes_changed)
 
     # Life.
 
@@ -67,11 +59,10 @@ class Network:
     def is_open(self) -> bool:
         return self._bind is not None
 
-    def adopt(self, bind: Bind, fwmark: int) -> None:
+    def adopt(self, bind: Bind) -> None:
         """Speak through `bind` from now on, instead of what was open before."""
         self.close_sockets()
         self._bind = bind
-        self._fwmark = fwmark
         for sock in bind.sockets:
             self._loop.add_reader(sock.fileno(), self._readable, bind, sock)
 
@@ -79,7 +70,6 @@ class Network:
         """Mark outgoing datagrams. Raises OSError, and the mark stays what it was."""
         if self._bind is not None:
             self._bind.set_fwmark(fwmark)
-        self._fwmark = fwmark
 
     def close_sockets(self) -> None:
         """Silence: the interface is down."""
@@ -93,13 +83,6 @@ class Network:
         if self._waiting:
             self._waiting.clear()
             self._pause(False)
-
-    def close(self) -> None:
-        self.close_sockets()
-        self._loop.remove_reader(self._routes.fileno())
-        self._routes.close()
-        if self._routes_check is not None:
-            self._routes_check.cancel()
 
     # Receiving.
 
@@ -214,25 +197,3 @@ class Network:
                 return
         self._pause(False)
         self._settle()
-
-    # Sticky sources.
-
-    def _routes_changed(self) -> None:
-        if self._routes.drain() and self._routes_check is None:
-            self._check_sources()
-            self._routes_check = self._loop.call_later(_ROUTES_INTERVAL, self._routes_settled)
-
-    def _routes_settled(self) -> None:
-        # Whatever changed since the first look.
-        self._routes_check = None
-        self._check_sources()
-
-    def _check_sources(self) -> None:
-        checked: dict[Path, bool] = {}
-
-        def valid(path: Path) -> bool:
-            if path not in checked:
-                checked[path] = self._routes.still_valid(path, self._fwmark)
-            return checked[path]
-
-        self._interface.forget_sources(valid)

@@ -125,7 +125,7 @@ class Interface:
         if peer is None:
             if change.update_only:
                 return
-            peer = self._peers[change.public_key] = Peer(shared, change.public_key)
+            peer = self._peers[change.public_key] = self._new_peer(change.public_key)
             if shared.up:
                 peer.start(now)
         if change.preshared_key is not None:
@@ -143,6 +143,9 @@ class Interface:
             peer.set_persistent_keepalive(change.persistent_keepalive, now)
         if shared.up:
             peer.send_staged(now)
+
+    def _new_peer(self, public_key: bytes) -> Peer:
+        return Peer(self._shared, public_key)
 
     def _remove_peers(self, peers: list[Peer]) -> None:
         for peer in peers:

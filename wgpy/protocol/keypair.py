@@ -60,6 +60,9 @@ class Keypair:
         self.send_counter = first + count
         return first
 
+    def erase(self) -> None:
+        """It will not be used again."""
+
     def may_receive(self, now: float) -> bool:
         return now - self.created < REJECT_AFTER_TIME
 

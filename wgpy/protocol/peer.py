@@ -181,7 +181,7 @@ class Peer:
             return
         self._forget_handshake()
         shared = self.shared
-        index = shared.indices.allocate(shared.random, Slot(self, None))
+        index = shared.allocate_index(Slot(self, None))
         timestamp = tai64n(shared.wall_ns())
         message = self.handshake.create_initiation(index, shared.random(KEY_LEN), timestamp)
         self._send_handshake(message, now)
@@ -193,7 +193,7 @@ class Peer:
         accepted = self.handshake.consume_initiation(opened, now)
         self._received(path, size, now)
         shared = self.shared
-        index = shared.indices.allocate(shared.random, Slot(self, None))
+        index = shared.allocate_index(Slot(self, None))
         ephemeral = shared.random(KEY_LEN)
         message, keys = self.handshake.create_response(accepted, index, ephemeral)
         self._begin_session(keys, now)
@@ -217,7 +217,7 @@ class Peer:
         self.timers.any_authenticated_packet_sent()
 
     def _begin_session(self, keys: SessionKeys, now: float) -> None:
-        keypair = Keypair(keys, now)
+        keypair = self.shared.new_keypair(keys, now)
         self.shared.indices.replace(keypair.local_index, Slot(self, keypair))
         self._erase(self.keypairs.install(keypair))
         self.timers.session_derived(now)
@@ -239,6 +239,7 @@ class Peer:
 
     def _erase(self, keypairs: list[Keypair]) -> None:
         for keypair in keypairs:
+            keypair.erase()
             self.shared.indices.remove(keypair.local_index)
 
     # Receiving: what an authenticated datagram changes, whatever it carries.
@@ -249,9 +250,7 @@ class Peer:
         """A transport message under `keypair` was authenticated and is no replay."""
         self._received(path, size, now)
         if keypair is self.keypairs.next:
-            self._erase(self.keypairs.confirm())
-            self._handshake_complete()
-            self.send_staged(now)
+            self.confirm_session(now)
         timers = self.timers
         if data:
             timers.data_received(now)
@@ -264,14 +263,20 @@ class Peer:
             timers.sent_lastminute_handshake = True
             self.initiate(now)
 
+    def confirm_session(self, now: float) -> None:
+        """The first packet under the next session came: it is the current one now."""
+        self._erase(self.keypairs.confirm())
+        self._handshake_complete()
+        self.send_staged(now)
+
     def _received(self, path: Path, size: int, now: float) -> None:
         self.rx_bytes += size
         if path is not self.path and path != self.path:
             if self.path is None or self.path.endpoint != path.endpoint:
                 self._event(EventKind.ROAMED, str(path.endpoint))
             self.path = path
-        self.timers.any_authenticated_packet_received()
         self.timers.any_authenticated_packet_traversal(now)
+        self.timers.any_authenticated_packet_received()
 
     # Timers.
 

@@ -10,7 +10,7 @@ from wgpy.protocol.drops import DropReason, Drops
 from wgpy.protocol.events import Event
 from wgpy.protocol.indextable import IndexTable
 from wgpy.protocol.keypair import Keypair
-from wgpy.protocol.noise import Identity
+from wgpy.protocol.noise import Identity, SessionKeys
 from wgpy.protocol.path import Path
 
 if TYPE_CHECKING:
@@ -42,6 +42,11 @@ class Slot(NamedTuple):
     keypair: Keypair | None
 
 
+def owner_of(index: int, owners: int) -> int:
+    """Which of several receiving processes owns a session: told by the index's last byte."""
+    return (index >> 24) % owners
+
+
 @dataclass(slots=True)
 class Shared:
     """One per interface; peers read it and add their outputs to it."""
@@ -63,6 +68,22 @@ class Shared:
     _jitters: list[int] = field(default_factory=list)
     # Receives (deadline, peer) when a peer must be looked at earlier than promised.
     wake: "Callable[[float, Peer], None]" = lambda deadline, peer: None
+    # What a session is made of when a handshake is done.
+    new_keypair: Callable[[SessionKeys, float], Keypair] = Keypair
+    # How many processes receive; a session's index tells which of them owns it.
+    owners: int = 1
+    _next_owner: int = 0
+
+    def allocate_index(self, slot: Slot) -> int:
+        """A receiver index; the owners get their sessions in turn."""
+        if self.owners == 1:
+            return self.indices.allocate(self.random, slot)
+        self._next_owner = (self._next_owner + 1) % self.owners
+        while True:
+            index = self.indices.allocate(self.random, slot)
+            if owner_of(index, self.owners) == self._next_owner:
+                return index
+            self.indices.remove(index)
 
     def drop(self, reason: DropReason, peer: "Peer | None" = None, packets: int = 1) -> None:
         """Count dropped packets, for the interface and for the peer where it is known."""

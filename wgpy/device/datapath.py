@@ -1,0 +1,66 @@
+"""One TUN queue and one pair of UDP sockets around the core: packets in both directions."""
+
+import asyncio
+import logging
+
+from tun import Tun
+from wgpy.device import clock
+from wgpy.device.fromhost import FromHost
+from wgpy.device.network import Network
+from wgpy.device.tohost import ToHost
+from wgpy.protocol.batch import PacketBatch
+from wgpy.protocol.interface import Interface
+
+_log = logging.getLogger("wgpy.device")
+
+
+class DataPath:
+    """Moves packets while somebody above says when; `_settle` and `_tun_gone` are his."""
+
+    def __init__(self, tun: Tun, interface: Interface) -> None:
+        """On a running event loop; the TUN is not read yet."""
+        self._loop = asyncio.get_running_loop()
+        self._tun = tun
+        self._interface = interface
+        self._up = False
+        self._from_host = FromHost(tun, self._send_packets, interface.drop)
+        self._to_host = ToHost(tun, interface.drop)
+        self._network = Network(self._loop, interface, self._flush, self._settle, self._pause)
+
+    def _tun_readable(self) -> None:
+        try:
+            self._from_host.turn()
+        except OSError as error:
+            _log.info("interface is gone: %s", error)
+            self._tun_gone()
+            return
+        self._settle()
+
+    def _send_packets(self, batch: PacketBatch) -> None:
+        self._interface.send_packets(batch, clock.now())
+        # The rows are used again by the next batch.
+        self._flush()
+
+    def _pause(self, pause: bool) -> None:
+        """Let the host wait while a socket is full: its queue is the place to drop."""
+        if pause:
+            self._loop.remove_reader(self._tun.fd)
+        else:
+            self._loop.add_reader(self._tun.fd, self._tun_readable)
+
+    def _flush(self) -> None:
+        """Move what the core has to give."""
+        transmits = self._interface.poll_transmits()
+        if transmits:
+            self._network.send(transmits)
+        packets = self._interface.poll_packets()
+        if packets:
+            self._to_host.write(packets)
+
+    def _settle(self) -> None:
+        """The end of every turn."""
+        raise NotImplementedError
+
+    def _tun_gone(self) -> None:
+        """The interface was deleted."""
+        raise NotImplementedError
