@@ -1,4 +1,4 @@
-"""Keys of the lanes, and preshared keys made of two sealed halves. No I/O.
+"""Keys of the lanes, and preshared keys made of two sealed halves. Pure.
 
 A lane's box key is derived from its WireGuard key. So whoever adopts a live device has everything
 again, and nothing needs to be written anywhere: private keys are in the devices and in memory.
@@ -10,7 +10,6 @@ For the same reason a half is derived and not drawn: an agent and its successor 
 A side is bound with its name, epoch and both public keys, all of it with the lane.
 """
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -46,8 +45,8 @@ class LaneSecrets:
         object.__setattr__(self, "box_key", Secret(box_key))
 
     @classmethod
-    def generate(cls, random: Callable[[int], bytes] = os.urandom) -> "LaneSecrets":
-        """Fresh keys, clamped as `wg genkey` does, so that a device returns them unchanged."""
+    def generate(cls, random: Callable[[int], bytes]) -> "LaneSecrets":
+        """From `random(bytes)`, clamped as `wg genkey` does: a device returns it unchanged."""
         key = bytearray(random(32))
         key[0] &= 248
         key[31] = (key[31] & 127) | 64
@@ -139,9 +138,12 @@ def _box(secrets: LaneSecrets, other: Side) -> Box:
 
 
 class KeyRing:
-    """Secrets of this node's lanes and preshared keys of its peers, in this process only."""
+    """Secrets of this node's lanes and preshared keys of its peers, in this process only.
 
-    def __init__(self, random: Callable[[int], bytes] = os.urandom) -> None:
+    New keys come of `random(bytes)`, which is os.urandom.
+    """
+
+    def __init__(self, random: Callable[[int], bytes]) -> None:
         self._random = random
         self._secrets: dict[bytes, LaneSecrets] = {}
         # By own public key and the peer's. Once agreed, a key stays while both do: a half that

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from os import urandom
 from random import Random
 
 import pytest
@@ -110,7 +111,7 @@ def test_halves_differ_by_lane_reader_and_epoch() -> None:
 
 
 def test_who_adopts_a_device_seals_and_opens_as_who_made_it() -> None:
-    first, successor, peer = KeyRing(), KeyRing(), KeyRing()
+    first, successor, peer = KeyRing(urandom), KeyRing(urandom), KeyRing(urandom)
     own = Side("node-a", first.generate(51871, 4))
     other = Side("node-b", peer.generate(51871, 7))
     adopted = successor.adopt(first.private_key(own.keys.public_key), 51871, 4)
@@ -123,7 +124,7 @@ def test_who_adopts_a_device_seals_and_opens_as_who_made_it() -> None:
 
 
 def test_a_key_once_agreed_stays_when_the_half_goes() -> None:
-    ring, peer = KeyRing(), KeyRing()
+    ring, peer = KeyRing(urandom), KeyRing(urandom)
     own = Side("node-a", ring.generate(51871, 1))
     other = Side("node-b", peer.generate(51871, 1))
     assert ring.psk(0, own, other, None) is None
@@ -132,7 +133,7 @@ def test_a_key_once_agreed_stays_when_the_half_goes() -> None:
 
 
 def test_what_is_forgotten_is_gone() -> None:
-    ring, peer = KeyRing(), KeyRing()
+    ring, peer = KeyRing(urandom), KeyRing(urandom)
     old, new = (Side("node-a", ring.generate(51871, epoch)) for epoch in (1, 2))
     other = Side("node-b", peer.generate(51871, 1))
     ring.adopt_psk(new.keys.public_key, other.keys.public_key, Secret(b"p" * 32))
@@ -145,7 +146,7 @@ def test_what_is_forgotten_is_gone() -> None:
 
 
 def test_secrets_do_not_show_in_what_is_printed() -> None:
-    ring = KeyRing()
+    ring = KeyRing(urandom)
     own = ring.generate(51871, 1)
     secret = bytes(ring.private_key(own.public_key))
     assert repr(secret) not in repr(LaneSecrets(Secret(secret)))

@@ -1,5 +1,6 @@
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
+from os import urandom
 
 from agent.keys import KeyRing, Side
 from agent.lanefacts import PeerPlan, Plan, Rotation, Timing
@@ -28,7 +29,7 @@ def published(number: int, ring: KeyRing) -> WireGuardNode:
     )
 
 
-RING, OTHER_RING, THIRD_RING = KeyRing(), KeyRing(), KeyRing()
+RING, OTHER_RING, THIRD_RING = KeyRing(urandom), KeyRing(urandom), KeyRing(urandom)
 OWN, OTHER, THIRD = published(1, RING), published(2, OTHER_RING), published(3, THIRD_RING)
 NODES = {f"node-{number}": facts(number) for number in (1, 2, 3)}
 PUBLISHED = {node.name: node for node in (OWN, OTHER, THIRD)}
@@ -61,7 +62,7 @@ def desired(cluster: Cluster | None = None, halves: dict[str, Halves] | None = N
 
 def ring_of(ring: KeyRing) -> KeyRing:
     """The same keys, with nothing agreed upon yet."""
-    fresh = KeyRing()
+    fresh = KeyRing(urandom)
     for keys in OWN.lanes:
         fresh.adopt(ring.private_key(keys.public_key), keys.port, keys.epoch)
     return fresh
