@@ -20,8 +20,13 @@ _JUMPS = (
     ("mangle", "POSTROUTING", "WGPY-POSTROUTING"),
     ("nat", "POSTROUTING", "WGPY-NAT"),
 )
-_TABLES = ("raw", "mangle", "nat")
 _FROM_PODS, _FROM_LANES = "WGPY-FROM-PODS", "WGPY-FROM-LANES"
+# All chains of each table, also those that stay empty.
+_CHAINS = {
+    "raw": ("WGPY-PREROUTING", _FROM_PODS, _FROM_LANES),
+    "mangle": ("WGPY-FORWARD", "WGPY-POSTROUTING"),
+    "nat": ("WGPY-NAT",),
+}
 _COUNTED = re.compile(r'^\[(\d+):(\d+)\] .*--comment "?wgpy:(\w+)"? ')
 
 
@@ -32,10 +37,9 @@ def restore_text(desired: FirewallDesired, version: int, saved: str) -> str:
     """
     rules = list(_rules(desired, version))
     lines: list[str] = []
-    for table in _TABLES:
+    for table, chains in _CHAINS.items():
         own = [rule for where, rule in rules if where == table]
         jumps = [(hook, chain) for where, hook, chain in _JUMPS if where == table]
-        chains = dict.fromkeys([*(chain for _, chain in jumps), *(rule.split()[1] for rule in own)])
         lines += [f"*{table}", *(f":{chain} - [0:0]" for chain in chains), *own]
         for hook, chain in jumps:
             jump = f"-A {hook} -j {chain}"
@@ -50,7 +54,7 @@ def restore_text(desired: FirewallDesired, version: int, saved: str) -> str:
 def removal_text(saved: str) -> str:
     """What takes everything of ours out of the tables in `saved`; empty when there is nothing."""
     lines: list[str] = []
-    for table in _TABLES:
+    for table in _CHAINS:
         present = _table(saved, table)
         chains = [line[1:].split()[0] for line in present if line.startswith(":WGPY-")]
         rules = [line[3:] for line in present if line.startswith("-A ")]
@@ -65,7 +69,7 @@ def removal_text(saved: str) -> str:
 def own_rules(saved: str) -> list[str]:
     """What is ours in `saved`, and whether our jumps come first; to be compared."""
     found = []
-    for table in _TABLES:
+    for table in _CHAINS:
         begun: set[str] = set()
         for line in _table(saved, table):
             if line.startswith((":WGPY-", "-A WGPY-")):

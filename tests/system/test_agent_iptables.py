@@ -88,6 +88,14 @@ def test_removal_leaves_the_rules_of_others(lab: Lab, tmp_path: Path, program: s
         run(program, *["-t", "raw", "-D", "PREROUTING", "-i", "other", "-j", "ACCEPT"])
 
 
+def test_an_ipv4_cluster_has_its_rules(lab: Lab, tmp_path: Path) -> None:
+    made = Resources(tmp_path, versions=(4,), firewall=IptablesFirewall())
+    with lab.node.inside():
+        assert made.reconcile() != []
+        assert made.reconcile() == []
+        made.remove()
+
+
 def _rules(program: str) -> str:
     tables = (run(f"{program}-save", "-t", table) for table in ("raw", "mangle", "nat"))
     lines = (line for table in tables for line in table.splitlines())

@@ -27,6 +27,13 @@ def test_each_family_has_only_its_own_prefixes() -> None:
     assert "-d 192.0.2.0/31 -j RETURN" in four
 
 
+def test_every_chain_that_is_gone_to_is_there_also_without_prefixes() -> None:
+    lines = restore_text(FirewallDesired(lanes=("wgpy0",)), 6, "").splitlines()
+    chains = {line[1:].split()[0] for line in lines if line.startswith(":")}
+    targets = {line.split()[-1] for line in lines if line.split()[-2:-1] in (["-g"], ["-j"])}
+    assert {target for target in targets if target.startswith("WGPY")} == chains
+
+
 def test_every_drop_is_counted_by_every_reason() -> None:
     drops = [line for line in restore_text(_DESIRED, 4, "").splitlines() if "DROP" in line]
     assert {line.split("wgpy:")[1].split()[0] for line in drops} == set(COUNTERS)
