@@ -182,20 +182,24 @@ async def _run(listening: socket.socket) -> None:
 def listen(path: Path) -> socket.socket:
     """A socket for root alone. OSError EADDRINUSE if another launcher serves it."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if _is_served(path):
+        raise OSError(EADDRINUSE, "another launcher is running", os.fspath(path))
+    beside = path.with_name(f".{path.name}.new")
+    beside.unlink(missing_ok=True)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        if _is_served(path):
-            raise OSError(EADDRINUSE, "another launcher is running", os.fspath(path))
-        path.unlink(missing_ok=True)
         # Never open to others, not even for a moment.
         before = os.umask(0o177)
         try:
-            listening.bind(os.fspath(path))
+            listening.bind(os.fspath(beside))
         finally:
             os.umask(before)
         listening.listen()
+        # It listens before it has its name: nobody who sees it is refused.
+        os.replace(beside, path)
     except BaseException:
         listening.close()
+        beside.unlink(missing_ok=True)
         raise
     return listening
 

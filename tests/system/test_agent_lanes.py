@@ -86,7 +86,7 @@ def _launched(host: Namespace, directory: Path) -> Iterator[LauncherClient]:
     with host.inside():
         process = subprocess.Popen([sys.executable, "-c", code])
     try:
-        wait_until("the launcher listens", path.exists, 10)
+        wait_until("the launcher listens", path.exists, 30)
         yield LauncherClient(path)
     finally:
         process.terminate()
