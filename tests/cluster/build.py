@@ -1,0 +1,135 @@
+"""kube-apiserver, built once from Debian's source with Debian's Go, and kept in the cache.
+
+$WGPY_CACHE/kube-apiserver/
+├── apt/             a list of source packages, apart from the machine's own
+└── kube-apiserver   the program; VERSION is written last
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from interop import cache
+from interop.shell import CommandFailed, run
+
+_SUITE = "bookworm"
+_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+_PACKAGE = "k8s.io/kubernetes"
+_GENERATOR = "vendor/k8s.io/kube-openapi/cmd/openapi-gen"
+_GENERATED = "pkg/generated/openapi"
+_TAG = "+k8s:openapi-gen=true"
+_PATIENCE = 1800.0
+
+
+def kube_apiserver() -> Path:
+    """The program, built if need be: some minutes, and 3 GB of disk while it lasts.
+
+    :raises CannotFetch: no source, no compiler, or the build failed.
+    """
+    directory = cache.directory() / "kube-apiserver"
+    directory.mkdir(exist_ok=True)
+    program, stamp = directory / "kube-apiserver", directory / "VERSION"
+    with (directory / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if stamp.exists():
+            return program
+        cache.need({"go": "golang-go", "dpkg-source": "dpkg-dev"})
+        work = directory / "work"
+        shutil.rmtree(work, ignore_errors=True)
+        try:
+            version = _fetch(directory / "apt", work / "src" / _PACKAGE)
+            _build(work, program)
+        except CommandFailed as error:
+            raise cache.CannotFetch(str(error)) from None
+        shutil.rmtree(work)
+        stamp.write_text(version)
+    return program
+
+
+def _fetch(apt: Path, target: Path) -> str:
+    """Unpack Debian's source to `target`; its version."""
+    (apt / "lists" / "partial").mkdir(parents=True, exist_ok=True)
+    sources = apt / "sources.list"
+    sources.write_text(f"deb-src [signed-by={_KEYRING}] {cache._mirror()} {_SUITE} main\n")
+    options = (
+        f"-oDir::Etc::sourcelist={sources}",
+        "-oDir::Etc::sourceparts=-",
+        f"-oDir::State::lists={apt}/lists",
+        f"-oDir::Cache={apt}",
+        "-oAPT::Sandbox::User=root",
+    )
+    run("apt-get", *options, "update", timeout=300)
+    parts = target.parent / "parts"
+    parts.mkdir(parents=True)
+    fetch = ("env", "-C", str(parts), "apt-get", *options, "source", "--download-only")
+    run(*fetch, "kubernetes", timeout=900)
+    description = next(parts.glob("*.dsc"))
+    run("dpkg-source", "--no-check", "-x", str(description), str(target), timeout=300)
+    shutil.rmtree(parts)
+    changelog = run("dpkg-parsechangelog", "-l", str(target / "debian/changelog"))
+    return next(
+        line.removeprefix("Version: ")
+        for line in changelog.splitlines()
+        if line.startswith("Version: ")
+    )
+
+
+def _build(work: Path, program: Path) -> None:
+    """GOPATH mode: the source vendors all that it needs, and nothing is downloaded."""
+    source = work / "src" / _PACKAGE
+    generator = work / "openapi-gen"
+    _go(work, "build", "-o", str(generator), f"{_PACKAGE}/{_GENERATOR}")
+    packages = ",".join(_tagged(source))
+    (source / _GENERATED).mkdir(parents=True, exist_ok=True)
+    run(
+        *_environment(work),
+        str(generator),
+        "--logtostderr",
+        *("--input-dirs", packages),
+        *("--output-base", str(work / "src")),
+        *("--output-package", f"{_PACKAGE}/{_GENERATED}"),
+        *("--output-file-base", "zz_generated.openapi"),
+        *("--go-header-file", os.devnull),
+        *("--report-filename", str(work / "violations")),
+        timeout=_PATIENCE,
+    )
+    _go(work, "build", "-o", str(program), f"{_PACKAGE}/cmd/kube-apiserver")
+
+
+def _tagged(source: Path) -> list[str]:
+    """Import paths of the packages whose types the API server describes."""
+    found = set()
+    for top in ("cmd", "pkg", "plugin", "staging", "vendor"):
+        for path in (source / top).rglob("*.go"):
+            if not path.is_file() or path.name.endswith("_test.go"):
+                continue
+            if _TAG in path.read_text(errors="replace"):
+                found.add(path.parent.relative_to(source))
+    names = set()
+    for path in found:
+        name = str(path).removeprefix("staging/src/").removeprefix("vendor/")
+        names.add(name if str(path) != name else f"{_PACKAGE}/{name}")
+    return sorted(names)
+
+
+def _go(work: Path, *words: str) -> None:
+    source = work / "src" / _PACKAGE
+    run("env", "-C", str(source), *_environment(work)[1:], "go", *words, timeout=_PATIENCE)
+
+
+def _environment(work: Path) -> tuple[str, ...]:
+    return (
+        "env",
+        "GO111MODULE=off",
+        f"GOPATH={work}",
+        f"GOCACHE={work}/cache",
+        "CGO_ENABLED=0",
+    )
+
+
+if __name__ == "__main__":
+    print(kube_apiserver(), file=sys.stdout)

@@ -1,0 +1,16 @@
+"""One control plane for a whole run; every test has a cluster of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster.controlplane import ControlPlane
+
+
+@pytest.fixture(scope="session")
+def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """Tests of it are all in one xdist_group, so that one run has one."""
+    with ControlPlane(tmp_path_factory.mktemp("control-plane")) as running:
+        yield running

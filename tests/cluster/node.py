@@ -1,0 +1,114 @@
+"""A node: a network namespace with a mount namespace and a host name of its own.
+
+One holder process keeps them; commands enter with nsenter. What a node keeps on disk is a tmpfs
+that no other node sees; mounts of the machine (new namespaces in /run/netns) still show up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from interop.netns import Namespace, stop
+from interop.shell import run
+
+PRIVATE = (
+    "/etc/cni/net.d",
+    "/run/wgpy",
+    "/run/wireguard",
+    "/var/lib/cni",
+    "/var/lib/wgpy",
+    "/var/run/secrets/kubernetes.io/serviceaccount",
+)
+"""Directories that each node has for itself, empty at first."""
+_HOLD = """
+set -e
+for directory; do mkdir -p "$directory"; mount -t tmpfs -o mode=0755 tmpfs "$directory"; done
+echo "$NODE" > /proc/sys/kernel/hostname
+echo ready
+exec cat >/dev/null
+"""
+
+
+class Node:
+    """A machine of the cluster, as its processes see it.
+
+    :param name: of the Node object, and the host's.
+    :param namespace: its network.
+    """
+
+    def __init__(self, name: str, namespace: Namespace) -> None:
+        self.name = name
+        self.namespace = namespace
+        self._children: list[subprocess.Popen[bytes]] = []
+        # It ends at the end of its input: with us at the latest.
+        self._holder = subprocess.Popen(
+            [
+                *f"ip netns exec {namespace.name}".split(),
+                *("unshare", "--mount", "--uts", "--propagation", "unchanged"),
+                *("sh", "-c", _HOLD, "hold", *PRIVATE),
+            ],
+            env={**os.environ, "NODE": name},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+        assert self._holder.stdout is not None
+        assert self._holder.stdout.readline() == b"ready\n", f"node {name} does not start"
+
+    def run(self, *argv: str, stdin: str | None = None, timeout: float = 60) -> str:
+        """What the command wrote; `CommandFailed` as of `interop.shell.run`."""
+        return run(*self._enter(), *argv, stdin=stdin, timeout=timeout)
+
+    def start(
+        self, *argv: str, output: IO[bytes], environment: dict[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
+        """A process of the node; nsenter becomes it, so its pid is the command's own."""
+        child = subprocess.Popen(
+            [*self._enter(), *argv],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(environment or {})},
+            start_new_session=True,
+        )
+        self._children.append(child)
+        return child
+
+    def path(self, path: str) -> Path:
+        """A file of the node, as this machine can open it."""
+        return Path(f"/proc/{self._holder.pid}/root{path}")
+
+    def netem(self, words: str) -> None:
+        """`tc qdisc ... netem WORDS` on the way out to the underlay; empty: a good network again.
+
+        Example: `delay 20ms loss 5% reorder 10%`.
+        """
+        if words:
+            self.run(*f"tc qdisc replace dev eth0 root netem {words}".split())
+        else:
+            self.run("tc", "qdisc", "delete", "dev", "eth0", "root")
+
+    @contextlib.contextmanager
+    def cut_off(self) -> Iterator[None]:
+        """The underlay is unplugged while the block runs."""
+        self.netem("loss 100%")
+        try:
+            yield
+        finally:
+            self.netem("")
+
+    def close(self) -> None:
+        """End its processes, newest first, then its file system."""
+        for child in reversed(self._children):
+            stop(child)
+        assert self._holder.stdin is not None
+        self._holder.stdin.close()
+        self._holder.wait(5)
+
+    def _enter(self) -> tuple[str, ...]:
+        return ("nsenter", "-t", str(self._holder.pid), "--mount", "--net", "--uts", "--")

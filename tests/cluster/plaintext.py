@@ -1,0 +1,130 @@
+"""Whether anything of the overlay was on the underlay in the clear.
+
+tcpdump keeps every frame that a node sends; afterwards each is looked at. A frame tells something
+when an address in its headers (IP, ARP, neighbour discovery, what an ICMP error quotes, what a
+tunnel without encryption carries) is of the overlay, or when it holds the marker of a payload.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from pathlib import Path
+
+from interop.netns import Namespace, stop
+from interop.shell import wait_until
+
+MARKER = b"wgpy-in-the-clear"
+"""Put it into what pods send."""
+API_PORT = 6443
+_SLL2 = 276
+_SLL2_HEADER = 20
+_IPV4, _IPV6, _ARP = 0x0800, 0x86DD, 0x0806
+_TCP, _UDP = 6, 17
+_ICMPV6 = 58
+_LENGTHS = {4: 4, 6: 16}
+
+
+class Detector:
+    """Watches all ports of a switch until it is closed.
+
+    :param overlay: networks whose addresses must not show.
+    """
+
+    def __init__(
+        self, switch: Namespace, directory: Path, overlay: list[IPv4Network | IPv6Network]
+    ) -> None:
+        self._overlay = overlay
+        self._path = directory / f"{switch.name}.pcap"
+        self._log = directory / f"{switch.name}-tcpdump.log"
+        # What comes in at the switch is what nodes have sent: every frame once.
+        argv = f"tcpdump -i any -Q in -s 0 -B 65536 --immediate-mode -U -w {self._path}"
+        with self._log.open("wb") as log:
+            self._child = switch.start(*argv.split(), "-Z", "root", output=log)
+        wait_until("tcpdump listens", lambda: "listening on" in self._log.read_text(), 10)
+
+    def close(self) -> None:
+        """End the capture.
+
+        :raises AssertionError: it missed frames, so that it can tell nothing.
+        """
+        if self._child.poll() is None:
+            stop(self._child)
+        said = self._log.read_text()
+        missed = re.search(r"(\d+) packets? dropped by kernel", said)
+        assert missed and missed[1] == "0", f"the capture is not complete: {said}"
+
+    def frames(self) -> Iterator[tuple[float, int, bytes]]:
+        """Unix time in seconds, ethertype, and what follows the link's header."""
+        data = self._path.read_bytes()
+        link = struct.unpack_from("<I", data, 20)[0]
+        assert link == _SLL2, f"an unknown link type in {self._path}: {link}"
+        at = 24
+        while at + 16 <= len(data):
+            seconds, micro, length, _ = struct.unpack_from("<IIII", data, at)
+            at += 16
+            frame = data[at : at + length]
+            at += length
+            yield seconds + micro / 1e6, int.from_bytes(frame[:2], "big"), frame[_SLL2_HEADER:]
+
+    def findings(self) -> list[str]:
+        """A sentence for each frame that tells something, oldest first; empty: nothing leaked."""
+        return [
+            f"{at:.6f}: {what}: {frame[:64].hex()}"
+            for at, kind, frame in self.frames()
+            if (what := self._tells_untrusted(kind, frame))
+        ]
+
+    def _tells_untrusted(self, kind: int, frame: bytes) -> str:
+        if MARKER in frame:
+            return "a payload in the clear"
+        if kind == _IPV4 and len(frame) >= 20:
+            spoken, protocol, rest = frame[12:20], frame[9], frame[4 * (frame[0] & 15) :]
+            found = self._inner(4, [spoken[:4], spoken[4:]])
+        elif kind == _IPV6 and len(frame) >= 40:
+            protocol, rest = frame[6], frame[40:]
+            found = self._inner(6, [frame[8:24], frame[24:40]])
+        elif kind == _ARP and len(frame) >= 28:
+            found = self._inner(4, [frame[14:18], frame[24:28]])
+            return f"ARP with {found}" if found else ""
+        else:
+            return ""
+        if found:
+            return f"an inner address in the clear, {found}"
+        return "" if _encrypted(protocol, rest) else self._carried(protocol, rest)
+
+    def _carried(self, protocol: int, rest: bytes) -> str:
+        """An inner packet's header anywhere in what an outer packet carries."""
+        if protocol == _ICMPV6 and rest[:1] in (b"\x87", b"\x88") and len(rest) >= 24:
+            found = self._inner(6, [rest[8:24]])
+            return f"neighbour discovery of {found}" if found else ""
+        for at in range(len(rest) - 19):
+            if rest[at] == 0x45 and (found := self._both(4, rest[at + 12 : at + 20])):
+                return f"a packet carried in the clear, {found}"
+            if rest[at] >> 4 == 6 and (found := self._both(6, rest[at + 8 : at + 40])):
+                return f"a packet carried in the clear, {found}"
+        return ""
+
+    def _both(self, version: int, raw: bytes) -> str:
+        length = _LENGTHS[version]
+        if len(raw) < 2 * length:
+            return ""
+        pair = [self._inner(version, [part]) for part in (raw[:length], raw[length:])]
+        return f"{pair[0]} and {pair[1]}" if all(pair) else ""
+
+    def _inner(self, version: int, addresses: list[bytes]) -> str:
+        """The first of the addresses that is of the overlay, or nothing."""
+        for raw in addresses:
+            address = ip_address(raw)
+            if any(address in network for network in self._overlay if network.version == version):
+                return str(address)
+        return ""
+
+
+def _encrypted(protocol: int, rest: bytes) -> bool:
+    """A message of WireGuard, or TLS with the API server: nothing in it can be read."""
+    if protocol == _UDP:
+        return len(rest) >= 40 and rest[8] in (1, 2, 3, 4) and not any(rest[9:12])
+    return protocol == _TCP and API_PORT in struct.unpack_from(">HH", rest.ljust(4, b"\0"))
