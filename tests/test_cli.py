@@ -78,6 +78,8 @@ def test_a_mistake_is_one_line_on_standard_error(
         (["--", "show"], ("show", False, {})),
         (["--no-udp-gso", "--no-udp-gro", "wg0"], ("wg0", False, {"udp_gso": 0, "udp_gro": 0})),
         (["--no-tun-offloads", "wg0"], ("wg0", False, {"tun_offloads": 0})),
+        (["--workers", "2", "-f", "wg0"], ("wg0", True, {"workers": 2})),
+        (["--workers=64", "wg0"], ("wg0", False, {"workers": 64})),
     ],
 )
 def test_an_interface_starts_the_daemon(
@@ -97,7 +99,7 @@ def test_an_interface_starts_the_daemon(
     monkeypatch.setattr(daemon, "main", main)
     assert cli.main(words) == 7
     name, foreground, off = called
-    options = DeviceOptions(**{key: bool(value) for key, value in off.items()})
+    options = DeviceOptions(**off)  # type: ignore[arg-type]
     assert seen == [(name, foreground, options)]
 
 

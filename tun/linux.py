@@ -22,6 +22,7 @@ _TUNGETDEVNETNS = 0x54E3
 _IFF_TUN = 0x0001
 _IFF_NO_PI = 0x1000
 _IFF_VNET_HDR = 0x4000
+_IFF_MULTI_QUEUE = 0x0100
 _F_CSUM, _F_TSO4, _F_TSO6, _F_TSO_ECN, _F_USO4, _F_USO6 = 0x01, 0x02, 0x04, 0x08, 0x20, 0x40
 _IFREQ = struct.Struct("16sH22x")
 _NAME_MAX = 15
@@ -53,18 +54,29 @@ class Tun:
 
         OSError says what is in the way, and what to do about it.
         """
-        if not 0 < len(os.fsencode(name)) <= _NAME_MAX:
-            raise OSError(errno.EINVAL, f"{name!r}: an interface name has 1 to {_NAME_MAX} bytes")
+        fd = _attach(name, _IFF_VNET_HDR if offloads else 0)
+        return cls._of(fd, offloads, uso)
+
+    @classmethod
+    def open_queues(
+        cls, name: str, count: int, *, offloads: bool = True, uso: bool = True
+    ) -> list[Self]:
+        """As `open`, with `count` queues; the kernel keeps each flow in one of them."""
+        flags = _IFF_MULTI_QUEUE | (_IFF_VNET_HDR if offloads else 0)
+        queues: list[Self] = []
         try:
-            fd = os.open(_DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError as error:
-            raise _explain_device(error) from error
+            for _ in range(count):
+                queues.append(cls._of(_attach(name, flags), offloads, uso))
+                name = queues[0].name
+        except BaseException:
+            for queue in queues:
+                queue.close()
+            raise
+        return queues
+
+    @classmethod
+    def _of(cls, fd: int, offloads: bool, uso: bool) -> Self:
         try:
-            flags = _IFF_TUN | _IFF_NO_PI | (_IFF_VNET_HDR if offloads else 0)
-            try:
-                fcntl.ioctl(fd, _TUNSETIFF, _IFREQ.pack(os.fsencode(name), flags))
-            except OSError as error:
-                raise _explain_name(error, name) from error
             return cls(fd, _probe(fd, uso) if offloads else Offloads())
         except BaseException:
             os.close(fd)
@@ -132,6 +144,23 @@ class Tun:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+
+def _attach(name: str, flags: int) -> int:
+    """A descriptor of the interface `name`, which is made unless it is there and takes more."""
+    if not 0 < len(os.fsencode(name)) <= _NAME_MAX:
+        raise OSError(errno.EINVAL, f"{name!r}: an interface name has 1 to {_NAME_MAX} bytes")
+    try:
+        fd = os.open(_DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise _explain_device(error) from error
+    try:
+        request = _IFREQ.pack(os.fsencode(name), _IFF_TUN | _IFF_NO_PI | flags)
+        fcntl.ioctl(fd, _TUNSETIFF, request)
+    except OSError as error:
+        os.close(fd)
+        raise _explain_name(error, name) from error
+    return fd
 
 
 def _probe(fd: int, uso: bool) -> Offloads:

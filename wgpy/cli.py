@@ -15,6 +15,8 @@ _DAEMON_FLAGS = {
     "--no-udp-gso": "udp_gso",
     "--no-udp-gro": "udp_gro",
 }
+# TUN queues that the kernel allows are more; a receiver index tells 256 owners apart.
+_MAX_WORKERS = 64
 # As a shell reports a process that SIGPIPE or SIGINT has ended.
 _STATUS_PIPE = 141
 _STATUS_INTERRUPT = 130
@@ -84,6 +86,7 @@ def _load(where: str) -> Callable[..., int | None]:
 def _daemon(arguments: list[str]) -> int:
     foreground = False
     switched_off: list[str] = []
+    workers = 1
     words = list(arguments)
     while words and words[0].startswith("-"):
         word = words.pop(0)
@@ -93,6 +96,8 @@ def _daemon(arguments: list[str]) -> int:
             foreground = True
         elif word in _DAEMON_FLAGS:
             switched_off.append(_DAEMON_FLAGS[word])
+        elif word == "--workers" or word.startswith("--workers="):
+            workers = _workers(word.partition("=")[2] or (words.pop(0) if words else ""))
         else:
             raise UsageError(f"{word}: this option is not known (usage: {_DAEMON_USAGE})")
     if len(words) != 1:
@@ -101,8 +106,14 @@ def _daemon(arguments: list[str]) -> int:
     from wgpy.device import daemon
     from wgpy.device.options import DeviceOptions
 
-    options = DeviceOptions(**dict.fromkeys(switched_off, False))
+    options = DeviceOptions(workers=workers, **dict.fromkeys(switched_off, False))
     return daemon.main(words[0], foreground=foreground, options=options)
+
+
+def _workers(text: str) -> int:
+    if not (text.isdecimal() and 1 <= int(text) <= _MAX_WORKERS):
+        raise UsageError(f"--workers: {text!r} is not a number from 1 to {_MAX_WORKERS}")
+    return int(text)
 
 
 def _version() -> int:

@@ -6,7 +6,7 @@ from typing import Self
 from wgpy.device.incoming import Incoming, Received
 from wgpy.device.options import DeviceOptions
 from wgpy.device.outgoing import Outgoing, SendResult
-from wgpy.device.sockets import open_both, set_mark
+from wgpy.device.sockets import open_both, open_groups, set_mark
 from wgpy.protocol.batch import Buffer
 from wgpy.protocol.path import Path
 
@@ -31,6 +31,14 @@ class Bind:
         instance EADDRINUSE for a taken port and EPERM for a mark without CAP_NET_ADMIN.
         """
         return cls(open_both(port, fwmark), options)
+
+    @classmethod
+    def open_shared(
+        cls, port: int, fwmark: int, options: DeviceOptions
+    ) -> tuple[Self, list[list[socket.socket]]]:
+        """As `open`, and the sockets of the other workers on the same port."""
+        own, *others = open_groups(port, fwmark, options.workers)
+        return cls(own, options), others
 
     def close(self) -> None:
         """Close the sockets; nothing may be called afterwards."""

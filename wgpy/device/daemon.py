@@ -118,6 +118,8 @@ def _listen(interface: str, fd: int | None) -> tuple[socket.socket, Path | None]
 def _open_device(interface: str, fd: int | None, options: DeviceOptions) -> Device:
     if fd is None:
         return Device.open(interface, options)
+    if options.workers > 1:
+        raise ValueError("--workers needs an interface that is made here, not WG_TUN_FD")
     return Device(Tun.from_fd(fd, offloads=options.tun_offloads, uso=options.uso), options)
 
 

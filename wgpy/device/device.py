@@ -12,6 +12,8 @@ import asyncio
 import contextlib
 import errno
 import logging
+import socket
+from collections.abc import Sequence
 from dataclasses import replace
 from math import inf
 from os import urandom
@@ -21,14 +23,18 @@ from typing import Self
 from tun import LinkMonitor, LinkState, Tun
 from wgpy.device import clock
 from wgpy.device.bind import Bind
+from wgpy.device.counters import CounterTable, Places
 from wgpy.device.datapath import DataPath
 from wgpy.device.options import DeviceOptions
 from wgpy.device.sources import Sources
-from wgpy.protocol.batch import MAX_BATCH, datagram_size
+from wgpy.device.workers import Workers
+from wgpy.protocol.batch import MAX_BATCH, DatagramBatch, Slab, datagram_size
 from wgpy.protocol.config import ConfigError, InterfaceChange, InterfaceStats
 from wgpy.protocol.constants import DEFAULT_MTU
 from wgpy.protocol.events import Event, EventKind
 from wgpy.protocol.interface import Interface
+from wgpy.protocol.leader import Leader
+from wgpy.protocol.shared import Stray
 
 _log = logging.getLogger("wgpy.device")
 
@@ -48,14 +54,32 @@ class Device(DataPath):
     into another network namespace; UDP stays in the one where the device was made.
     """
 
-    def __init__(self, tun: Tun, options: DeviceOptions | None = None) -> None:
-        """Takes over `tun`. OSError if the link cannot be followed."""
-        super().__init__(tun, Interface(urandom, clock.wall_ns))
+    def __init__(
+        self, tun: Tun, options: DeviceOptions | None = None, queues: Sequence[Tun] = ()
+    ) -> None:
+        """Takes over `tun`, and its other `queues`, one for each further worker.
+
+        OSError if the link cannot be followed.
+        """
         self._options = options or DeviceOptions()
+        self._table: CounterTable | None = None
+        self._workers: Workers | None = None
+        if not queues:
+            super().__init__(tun, Interface(urandom, clock.wall_ns))
+        else:
+            self._table = CounterTable.make()
+            counters = Places(self._table)
+            owners = len(queues) + 1
+            leader = Leader(urandom, clock.wall_ns, owners, counters.new_counter)
+            super().__init__(tun, leader)
+            self._workers = Workers(
+                leader, self._table, queues, self._options, self._settle, self._receive_stray
+            )
         self._closed: asyncio.Future[None] = self._loop.create_future()
         self._timer: asyncio.Handle | None = None
         self._timer_deadline = inf
         self._open_retry: asyncio.TimerHandle | None = None
+        self._own_addresses: tuple[bytes | None, bytes | None] = (None, None)
         self._link = LinkMonitor(tun)
         self._sources = Sources(self._loop, self._interface)
         self._loop.add_reader(self._link.fileno(), self._link_changed)
@@ -66,16 +90,21 @@ class Device(DataPath):
     def open(cls, name: str, options: DeviceOptions | None = None) -> Self:
         """Make the interface `name`. OSError says why it cannot be made."""
         options = options or DeviceOptions()
-        tun = Tun.open(name, offloads=options.tun_offloads, uso=options.uso)
+        offloads, uso = options.tun_offloads, options.uso
+        if options.workers > 1:
+            tun, *queues = Tun.open_queues(name, options.workers, offloads=offloads, uso=uso)
+        else:
+            tun, queues = Tun.open(name, offloads=offloads, uso=uso), []
         try:
-            device = cls(tun, options)
+            device = cls(tun, options, queues)
             device._link.set_mtu(DEFAULT_MTU)
             # A host without IPv6 has no such addresses anyway.
             with contextlib.suppress(OSError):
                 device._link.set_no_link_local()
             return device
         except BaseException:
-            tun.close()
+            for queue in (tun, *queues):
+                queue.close()
             raise
 
     @property
@@ -105,6 +134,10 @@ class Device(DataPath):
         if self._timer is not None:
             self._timer.cancel()
         self._network.close_sockets()
+        if self._workers is not None:
+            self._workers.close()
+        if self._table is not None:
+            self._table.close()
         self._sources.close()
         self._link.close()
         self._tun.close()
@@ -121,7 +154,7 @@ class Device(DataPath):
 
     def configure(self, change: InterfaceChange) -> None:
         """Apply a change wholly or not at all. Raises ConfigError."""
-        bind = self._bind_for(change)
+        bind, others = self._bind_for(change)
         mark = self._sources.fwmark if change.fwmark is None else change.fwmark
         try:
             if bind is not None:
@@ -131,32 +164,46 @@ class Device(DataPath):
             self._interface.configure(change, clock.now())
         except ConfigError:
             if bind is not None:
-                bind.close()
+                _close(bind, others)
             else:
                 self._set_fwmark(self._sources.fwmark)
             raise
+        if self._workers is not None:
+            self._workers.configure(change)
         if bind is not None:
-            self._network.adopt(bind)
+            self._adopt(bind, others)
         if bind is not None or mark != self._sources.fwmark:
             self._sources.fwmark = mark
             self._interface.forget_sources(lambda path: False)
         self._settle()
 
-    def _bind_for(self, change: InterfaceChange) -> Bind | None:
+    def _bind_for(self, change: InterfaceChange) -> tuple[Bind | None, list[list[socket.socket]]]:
         """New sockets if the change asks for another port while sockets are open."""
         port = change.listen_port
         if port is None or port == self._interface.listen_port or not self._network.is_open:
-            return None
+            return None, []
         mark = self._sources.fwmark if change.fwmark is None else change.fwmark
         try:
-            return Bind.open(port, mark, self._options)
+            return self._open_sockets(port, mark)
         except OSError as error:
             number = error.errno or errno.EIO
             raise ConfigError(f"cannot listen on UDP port {port}: {error}", number) from error
 
+    def _open_sockets(self, port: int, mark: int) -> tuple[Bind, list[list[socket.socket]]]:
+        if self._workers is None:
+            return Bind.open(port, mark, self._options), []
+        return Bind.open_shared(port, mark, self._options)
+
+    def _adopt(self, bind: Bind, others: list[list[socket.socket]]) -> None:
+        self._network.adopt(bind)
+        if self._workers is not None:
+            self._workers.adopt(others)
+
     def _set_fwmark(self, mark: int) -> None:
         try:
             self._network.set_fwmark(mark)
+            if self._workers is not None:
+                self._workers.set_fwmark(mark)
         except OSError as error:
             raise ConfigError(f"cannot set fwmark {mark:#x}: {error}", error.errno or 1) from error
 
@@ -182,13 +229,19 @@ class Device(DataPath):
             self._fit_super_packets(state.mtu)
         # Only ICMP errors need them, and do without.
         with contextlib.suppress(OSError):
-            self._interface.set_own_addresses(*self._link.addresses())
+            self._own_addresses = self._link.addresses()
+            self._interface.set_own_addresses(*self._own_addresses)
+        self._tell_workers()
         if state.up and not self._up:
             self._up = True
             self._bring_up()
         elif self._up and not state.up:
             self._bring_down()
         self._settle()
+
+    def _tell_workers(self) -> None:
+        if self._workers is not None:
+            self._workers.set_link(self._up, self._interface.mtu, *self._own_addresses)
 
     def _fit_super_packets(self, mtu: int) -> None:
         """One super-packet of the host shall be one send: a few rows left over cost a whole one."""
@@ -201,15 +254,16 @@ class Device(DataPath):
     def _bring_up(self) -> None:
         self._open_retry = None
         try:
-            bind = Bind.open(self._interface.listen_port, self._sources.fwmark, self._options)
+            bind, others = self._open_sockets(self._interface.listen_port, self._sources.fwmark)
         except OSError as error:
             _log.error("cannot open UDP sockets, trying again: %s", error)
             self._open_retry = self._loop.call_later(_OPEN_RETRY, self._bring_up)
             return
-        self._network.adopt(bind)
         now = clock.now()
         self._interface.configure(InterfaceChange(listen_port=bind.port), now)
         self._interface.up(now)
+        self._tell_workers()
+        self._adopt(bind, others)
         _log.info("interface is up, UDP port %d", bind.port)
         self._settle()
 
@@ -220,6 +274,9 @@ class Device(DataPath):
             self._open_retry = None
         self._interface.down()
         self._network.close_sockets()
+        self._tell_workers()
+        if self._workers is not None:
+            self._workers.close_sockets()
         _log.info("interface is down")
 
     # Packets.
@@ -239,6 +296,15 @@ class Device(DataPath):
         if pause or not self._closed.done():
             super()._pause(pause)
 
+    def _receive_stray(self, stray: Stray) -> None:
+        """A datagram that a worker has nothing to do with."""
+        size = len(stray.datagram)
+        layout = Slab(size).layout(size)
+        layout.slab.view[:] = stray.datagram
+        batch = DatagramBatch(layout, 1, size, stray.path, stray.ecn)
+        self._interface.receive_datagrams(batch, clock.now())
+        self._flush()
+
     # Time.
 
     def _settle(self) -> None:
@@ -246,6 +312,8 @@ class Device(DataPath):
         self._flush()
         for event in self._interface.poll_events():
             _tell(event)
+        if self._workers is not None:
+            self._workers.push()
         deadline = self._interface.next_deadline()
         if deadline < self._timer_deadline and not self._closed.done():
             if self._timer is not None:
@@ -259,6 +327,13 @@ class Device(DataPath):
         self._timer_deadline = inf
         self._interface.handle_timeout(clock.now())
         self._settle()
+
+
+def _close(bind: Bind, others: list[list[socket.socket]]) -> None:
+    bind.close()
+    for group in others:
+        for sock in group:
+            sock.close()
 
 
 def _tell(event: Event) -> None:

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class DeviceOptions:
-    """Kernel features that are used where the kernel has them; False never uses one."""
+    """Kernel features that are used where the kernel has them (False never uses one); and how many
+    processes there are.
+    """
 
     # Checksum and TCP segmentation offloads of the TUN.
     tun_offloads: bool = True
@@ -15,3 +17,5 @@ class DeviceOptions:
     udp_gso: bool = True
     # Many datagrams from one recvmsg, joined by the kernel (UDP_GRO, Linux 5.0).
     udp_gro: bool = True
+    # Processes that carry packets.
+    workers: int = 1

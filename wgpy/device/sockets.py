@@ -1,10 +1,13 @@
 """Opening UDP sockets as the kernel's WireGuard has them."""
 
+import ctypes
 import errno
 import socket
+import struct
 import sys
 
 from wgpy.device import ancillary
+from wgpy.protocol.constants import MESSAGE_TRANSPORT
 
 # include/uapi/asm-generic/socket.h, include/uapi/linux/in.h, in6.h
 _SO_SNDBUFFORCE = 32
@@ -12,6 +15,7 @@ _SO_RCVBUFFORCE = 33
 _IP_MTU_DISCOVER = 10
 _IPV6_MTU_DISCOVER = 23
 _PMTUDISC_DONT = 0
+_SO_ATTACH_REUSEPORT_CBPF = 51
 
 # A turn of the event loop may take some milliseconds (a handshake, a burst in the other
 # direction); at 5 Gbit/s 4 MiB arrive in 6.
@@ -21,6 +25,47 @@ _RECEIVE_BUFFER = 4 << 20
 _SEND_BUFFER = 1 << 20
 
 _PORT_TRIES = 10
+# struct sock_filter of linux/filter.h: code, jump if true, jump if false, k.
+_BPF = struct.Struct("HBBI")
+
+
+def open_groups(port: int, fwmark: int, owners: int) -> list[list[socket.socket]]:
+    """As `open_both`, for each of several processes that share the port.
+
+    The kernel gives each datagram to the process that owns it (`owner_of` its receiver index),
+    and what is no transport message to the first.
+    """
+    first = open_both(port, fwmark)
+    groups = [first]
+    try:
+        port = first[0].getsockname()[1]
+        # The port was free; now it is opened again to be shared.
+        for sock in first:
+            sock.close()
+        groups = [_open_both(port, fwmark, shared=True) for _ in range(owners)]
+        for sock in groups[0]:
+            _steer(sock, owners)
+    except BaseException:
+        for group in groups:
+            for sock in group:
+                sock.close()
+        raise
+    return groups
+
+
+def _steer(sock: socket.socket, owners: int) -> None:
+    """Choose among the sockets of a port, in the order of their binding (SO_REUSEPORT)."""
+    program = (
+        _BPF.pack(0x30, 0, 0, 0),  # A = message type
+        _BPF.pack(0x15, 1, 0, MESSAGE_TRANSPORT),  # a transport message: skip one
+        _BPF.pack(0x06, 0, 0, 0),  # return 0
+        _BPF.pack(0x30, 0, 0, 7),  # A = last byte of the receiver index; return 0 if it is missing
+        _BPF.pack(0x94, 0, 0, owners),  # A %= owners
+        _BPF.pack(0x16, 0, 0, 0),  # return A
+    )
+    code = ctypes.create_string_buffer(b"".join(program))
+    fprog = struct.pack("HxxxxxxP", len(program), ctypes.addressof(code))
+    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_REUSEPORT_CBPF, fprog)
 
 
 def open_both(port: int, fwmark: int) -> list[socket.socket]:
@@ -38,7 +83,7 @@ def open_both(port: int, fwmark: int) -> list[socket.socket]:
     return _open_both(port, fwmark)
 
 
-def _open_both(port: int, fwmark: int) -> list[socket.socket]:
+def _open_both(port: int, fwmark: int, shared: bool = False) -> list[socket.socket]:
     sockets: list[socket.socket] = []
     try:
         for family in (socket.AF_INET, socket.AF_INET6):
@@ -50,6 +95,8 @@ def _open_both(port: int, fwmark: int) -> list[socket.socket]:
                 continue
             sockets.append(sock)
             _prepare(sock, fwmark)
+            if shared:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             sock.bind(("", port))
             port = sock.getsockname()[1]
         if not sockets:

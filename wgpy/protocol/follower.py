@@ -21,9 +21,13 @@ class Follower(Interface):
         self,
         random: Callable[[int], bytes],
         wall_ns: Callable[[], int],
+        owner: int,
+        owners: int,
         make_counter: MakeCounter,
     ) -> None:
+        """Number `owner`, from 1 on, of `owners` processes."""
         super().__init__(random, wall_ns)
+        self._shared.owner, self._shared.owners = owner, owners
         self._make_counter = make_counter
         # Peers with something to report; the first need it soon, the others some time.
         self._urgent: set[FollowingPeer] = set()
@@ -102,7 +106,9 @@ class FollowingPeer(Peer):
         if keypairs.current is not before:
             self._last_asked = -inf
             self.timers.sent_lastminute_handshake = False
-        self.path = self._known_path = state.path
+        if state.path != self.path:
+            self.path = state.path
+        self._known_path = self.path
         self.send_staged(now)
 
     def poll_report(self) -> PeerReport:

@@ -25,7 +25,7 @@ from wgpy.protocol.innerpacket import (
 from wgpy.protocol.keypair import Keypair
 from wgpy.protocol.path import Path
 from wgpy.protocol.peer import Peer
-from wgpy.protocol.shared import Shared
+from wgpy.protocol.shared import Shared, Stray, owner_of
 from wgpy.protocol.transport import open_batch, open_one
 
 _HEADER = Struct("<IIQ")
@@ -70,12 +70,18 @@ class Inbound:
             shared.drop(DropReason.TRUNCATED)
             return
         if _TYPE.unpack_from(datagram)[0] != MESSAGE_TRANSPORT:
-            self._handshakes.receive(datagram, path, now)
+            if shared.owner:
+                shared.strays.append(Stray(bytes(datagram), path, ecn))
+            else:
+                self._handshakes.receive(datagram, path, now)
             return
         if len(datagram) < TRANSPORT_OVERHEAD:
             shared.drop(DropReason.TRUNCATED)
             return
         _, index, counter = _HEADER.unpack_from(datagram)
+        if shared.owners > 1 and self._is_elsewhere(index):
+            shared.strays.append(Stray(bytes(datagram), path, ecn))
+            return
         found = self._session(index, 1, now)
         if found is None:
             return
@@ -103,6 +109,14 @@ class Inbound:
                 decapsulate_ecn(ecn, packet)
             shared.packets.append(packet)
 
+    def _is_elsewhere(self, index: int) -> bool:
+        """Whether another process has to do with this session."""
+        shared = self._shared
+        if owner_of(index, shared.owners) != shared.owner:
+            return shared.owner != 0 or shared.indices.get(index) is not None
+        # A follower may not have heard of it yet, or it is garbage: the leader knows.
+        return shared.owner != 0 and shared.indices.get(index) is None
+
     def _session(self, index: int, packets: int, now: float) -> tuple[Peer, Keypair] | None:
         slot = self._shared.indices.get(index)
         if slot is None or slot.keypair is None:
@@ -117,6 +131,11 @@ class Inbound:
 
     def _receive_run(self, batch: DatagramBatch, index: int, now: float) -> None:
         shared, layout, count = self._shared, batch.layout, batch.count
+        if shared.owners > 1 and self._is_elsewhere(index):
+            for k in range(count):
+                row = layout.row(k)[: batch.last_size if k == count - 1 else layout.size]
+                shared.strays.append(Stray(bytes(row), batch.path, batch.ecn))
+            return
         found = self._session(index, count, now)
         if found is None:
             return

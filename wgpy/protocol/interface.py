@@ -34,7 +34,7 @@ from wgpy.protocol.noise import Identity
 from wgpy.protocol.outbound import Outbound
 from wgpy.protocol.path import Path
 from wgpy.protocol.peer import Peer
-from wgpy.protocol.shared import Shared, Transmit
+from wgpy.protocol.shared import Shared, Stray, Transmit
 
 
 class Interface:
@@ -206,6 +206,11 @@ class Interface:
     def poll_events(self) -> list[Event]:
         events, self._shared.events = self._shared.events, []
         return events
+
+    def poll_strays(self) -> list[Stray]:
+        """Datagrams for another of the processes that share this interface."""
+        strays, self._shared.strays = self._shared.strays, []
+        return strays
 
     def drop(self, reason: DropReason, packets: int = 1) -> None:
         """Count packets that the shell had to drop."""

@@ -42,6 +42,14 @@ class Slot(NamedTuple):
     keypair: Keypair | None
 
 
+class Stray(NamedTuple):
+    """A datagram that came to a process which does not own it."""
+
+    datagram: bytes
+    path: Path
+    ecn: int
+
+
 def owner_of(index: int, owners: int) -> int:
     """Which of several receiving processes owns a session: told by the index's last byte."""
     return (index >> 24) % owners
@@ -72,6 +80,10 @@ class Shared:
     new_keypair: Callable[[SessionKeys, float], Keypair] = Keypair
     # How many processes receive; a session's index tells which of them owns it.
     owners: int = 1
+    # Which of them this one is; 0 leads.
+    owner: int = 0
+    # Datagrams that another process has to do with.
+    strays: list[Stray] = field(default_factory=list)
     _next_owner: int = 0
 
     def allocate_index(self, slot: Slot) -> int:

@@ -15,6 +15,7 @@ Options:
   --no-uso            no UDP segmentation at the TUN
   --no-udp-gso        no segmentation of datagrams by the kernel
   --no-udp-gro        no joining of datagrams by the kernel
+  --workers N         carry packets in N processes (1); worth it with as many free processors
   -V, --version       print the version\
 """
 _EXAMPLES = (

@@ -1,0 +1,108 @@
+"""Send counters in memory that processes share; see wgpy.protocol.sharing for what they promise.
+
+    place k, at 16 k
+    | tag, 64 bit | next counter, 64 bit |
+
+A place is read and written under an exclusive record lock (fcntl), which the kernel takes from a
+process that dies.
+"""
+
+import fcntl
+import mmap
+import os
+from collections import OrderedDict
+from struct import Struct
+from typing import Self
+
+from wgpy.protocol.sharing import Ticket
+
+_PLACE = Struct("<QQ")
+# More sessions than that are not kept: the place of the oldest goes to the newest.
+_PLACES = 1 << 16
+
+
+class CounterTable:
+    """The memory with all counters, as every process has it."""
+
+    def __init__(self, fd: int) -> None:
+        """Takes over the descriptor of a table that another process made."""
+        self.fd = fd
+        self._memory = mmap.mmap(fd, _PLACES * _PLACE.size)
+
+    @classmethod
+    def make(cls) -> Self:
+        """Raises OSError."""
+        fd = os.memfd_create("wgpy-counters")
+        try:
+            os.ftruncate(fd, _PLACES * _PLACE.size)
+            return cls(fd)
+        except BaseException:
+            os.close(fd)
+            raise
+
+    def close(self) -> None:
+        self._memory.close()
+        os.close(self.fd)
+
+    def take(self, ticket: Ticket, count: int) -> int | None:
+        """The first of `count` counters; None if the place is another session's by now."""
+        start = ticket.slot * _PLACE.size
+        fcntl.lockf(self.fd, fcntl.LOCK_EX, _PLACE.size, start)
+        try:
+            tag, first = _PLACE.unpack_from(self._memory, start)
+            if tag != ticket.tag:
+                return None
+            _PLACE.pack_into(self._memory, start, tag, first + count)
+            return int(first)
+        finally:
+            fcntl.lockf(self.fd, fcntl.LOCK_UN, _PLACE.size, start)
+
+    def begin(self, ticket: Ticket) -> None:
+        """Give a place to a new session, from 0 on."""
+        start = ticket.slot * _PLACE.size
+        fcntl.lockf(self.fd, fcntl.LOCK_EX, _PLACE.size, start)
+        try:
+            _PLACE.pack_into(self._memory, start, ticket.tag, 0)
+        finally:
+            fcntl.lockf(self.fd, fcntl.LOCK_UN, _PLACE.size, start)
+
+
+class Places:
+    """Who has which place: the leader's book."""
+
+    def __init__(self, table: CounterTable) -> None:
+        self._table = table
+        self._tag = 0
+        self._free = list(range(_PLACES - 1, -1, -1))
+        self._taken: OrderedDict[int, int] = OrderedDict()
+
+    def new_counter(self) -> "SharedCounter":
+        """A counter for a new session."""
+        slot = self._free.pop() if self._free else self._taken.popitem(last=False)[0]
+        # Tags are not used again: who has an old one is refused.
+        self._tag += 1
+        ticket = Ticket(slot, self._tag)
+        self._taken[slot] = ticket.tag
+        self._table.begin(ticket)
+        return SharedCounter(self._table, ticket, self)
+
+    def free(self, ticket: Ticket) -> None:
+        if self._taken.get(ticket.slot) == ticket.tag:
+            del self._taken[ticket.slot]
+            self._free.append(ticket.slot)
+
+
+class SharedCounter:
+    """One session's counter; `places` is None in a follower."""
+
+    def __init__(self, table: CounterTable, ticket: Ticket, places: Places | None = None) -> None:
+        self.ticket = ticket
+        self._table = table
+        self._places = places
+
+    def take(self, count: int) -> int | None:
+        return self._table.take(self.ticket, count)
+
+    def free(self) -> None:
+        if self._places is not None:
+            self._places.free(self.ticket)
