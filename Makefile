@@ -1,7 +1,8 @@
 # Each target is one command on a fresh machine: it makes .venv and installs what is missing.
 
 PYTHON := .venv/bin/python
-TOOLS := wireguard-tools iproute2 iperf3 iputils-ping nftables tcpdump ethtool procps
+TOOLS := wireguard-tools iproute2 iperf3 iputils-ping nftables iptables tcpdump ethtool procps \
+	containernetworking-plugins
 
 .PHONY: help demo test check interop bench dev tools root clean
 

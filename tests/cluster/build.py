@@ -86,7 +86,7 @@ def _build(work: Path, program: Path) -> None:
     packages = ",".join(_tagged(source))
     (source / _GENERATED).mkdir(parents=True, exist_ok=True)
     run(
-        *_environment(work),
+        *_inside(work),
         str(generator),
         "--logtostderr",
         *("--input-dirs", packages),
@@ -109,21 +109,20 @@ def _tagged(source: Path) -> list[str]:
                 continue
             if _TAG in path.read_text(errors="replace"):
                 found.add(path.parent.relative_to(source))
-    names = set()
-    for path in found:
-        name = str(path).removeprefix("staging/src/").removeprefix("vendor/")
-        names.add(name if str(path) != name else f"{_PACKAGE}/{name}")
-    return sorted(names)
+    # What is staged is imported through links in vendor.
+    names = (str(path).replace("staging/src/", "vendor/", 1) for path in found)
+    return sorted({f"{_PACKAGE}/{name}" for name in names})
 
 
 def _go(work: Path, *words: str) -> None:
-    source = work / "src" / _PACKAGE
-    run("env", "-C", str(source), *_environment(work)[1:], "go", *words, timeout=_PATIENCE)
+    run(*_inside(work), "go", *words, timeout=_PATIENCE)
 
 
-def _environment(work: Path) -> tuple[str, ...]:
+def _inside(work: Path) -> tuple[str, ...]:
+    """Words before a command that runs in the source."""
     return (
         "env",
+        *("-C", str(work / "src" / _PACKAGE)),
         "GO111MODULE=off",
         f"GOPATH={work}",
         f"GOCACHE={work}/cache",

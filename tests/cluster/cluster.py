@@ -20,7 +20,7 @@ from pathlib import Path
 from interop.netns import Lab, add_address
 from tests.cluster.api import ApiError, Json
 from tests.cluster.controlplane import UNDERLAY_ADDRESSES, ControlPlane
-from tests.cluster.node import Node
+from tests.cluster.node import ACCOUNT, Node
 from tests.cluster.plaintext import Detector
 from tests.cluster.pod import Pod, attach, detach
 from tests.cluster.relay import Relay
@@ -98,6 +98,41 @@ class Cluster(contextlib.ExitStack):
         except ApiError as error:
             if error.status != 404:
                 raise
+
+    def sign_in(self, number: int, namespace: str, account: str) -> dict[str, str]:
+        """A pod of a ServiceAccount on that node, and its bound token where kubelet puts it.
+
+        :returns: the environment of the pod's process; the official clients need no more.
+        :raises ApiError: there is no such namespace or account.
+        """
+        node, admin = self.nodes[number - 1], self.control_plane.admin
+        name = f"{account}-{node.name}"
+        pods = f"/api/v1/namespaces/{namespace}/pods"
+        container = {"name": account, "image": "none"}
+        spec = {
+            "serviceAccountName": account,
+            "nodeName": node.name,
+            "hostNetwork": True,
+            "containers": [container],
+        }
+        admin.create(pods, {"metadata": {"name": name}, "spec": spec})
+        self.callback(admin.delete, f"{pods}/{name}?gracePeriodSeconds=0")
+        token = self.control_plane.account_token(namespace, account, pod=name)
+        for file, text in (
+            ("ca.crt", self.control_plane.ca.read_text()),
+            ("namespace", namespace),
+            ("token", token),
+        ):
+            path = node.path(f"{ACCOUNT}/{file}")
+            path.touch(mode=0o600)
+            path.write_text(text)
+        return {
+            "KUBERNETES_SERVICE_HOST": UNDERLAY_ADDRESSES[0],
+            "KUBERNETES_SERVICE_PORT": str(API_PORT),
+            "NODE_NAME": node.name,
+            "POD_NAME": name,
+            "POD_NAMESPACE": namespace,
+        }
 
     def pod(self, number: int, name: str) -> Pod:
         """A new pod on the node of that number, attached by the plugins; gone with the cluster."""

@@ -16,13 +16,14 @@ from typing import IO
 from interop.netns import Namespace, stop
 from interop.shell import run
 
+ACCOUNT = "/run/secrets/kubernetes.io/serviceaccount"
 PRIVATE = (
     "/etc/cni/net.d",
     "/run/wgpy",
     "/run/wireguard",
     "/var/lib/cni",
     "/var/lib/wgpy",
-    "/var/run/secrets/kubernetes.io/serviceaccount",
+    ACCOUNT,
 )
 """Directories that each node has for itself, empty at first."""
 _HOLD = """
@@ -31,6 +32,15 @@ for directory; do mkdir -p "$directory"; mount -t tmpfs -o mode=0755 tmpfs "$dir
 echo "$NODE" > /proc/sys/kernel/hostname
 echo ready
 exec cat >/dev/null
+"""
+_TROUBLE = "trouble"
+_LOSS = """
+table netdev trouble {{
+  chain loss {{
+    type filter hook ingress device "eth0" priority -500
+    numgen random mod 100 < {percent} counter drop
+  }}
+}}
 """
 
 
@@ -83,24 +93,24 @@ class Node:
         """A file of the node, as this machine can open it."""
         return Path(f"/proc/{self._holder.pid}/root{path}")
 
-    def netem(self, words: str) -> None:
-        """`tc qdisc ... netem WORDS` on the way out to the underlay; empty: a good network again.
+    def lose(self, percent: int) -> None:
+        """Of what comes to this node from the underlay, at random; 0: a good network again.
 
-        Example: `delay 20ms loss 5% reorder 10%`.
+        nftables does it, as not every kernel has netem.
         """
-        if words:
-            self.run(*f"tc qdisc replace dev eth0 root netem {words}".split())
-        else:
-            self.run("tc", "qdisc", "delete", "dev", "eth0", "root")
+        self.run("nft", "add", "table", "netdev", _TROUBLE)
+        self.run("nft", "delete", "table", "netdev", _TROUBLE)
+        if percent:
+            self.run("nft", "-f", "-", stdin=_LOSS.format(percent=percent))
 
     @contextlib.contextmanager
     def cut_off(self) -> Iterator[None]:
-        """The underlay is unplugged while the block runs."""
-        self.netem("loss 100%")
+        """Nothing comes from the underlay while the block runs."""
+        self.lose(100)
         try:
             yield
         finally:
-            self.netem("")
+            self.lose(0)
 
     def close(self) -> None:
         """End its processes, newest first, then its file system."""

@@ -27,6 +27,14 @@ import ssl, sys, urllib.request
 context = ssl.create_default_context(cafile=sys.argv[1])
 print(urllib.request.urlopen(sys.argv[2], timeout=5, context=context).read().decode(), end="")
 """
+_OFFICIAL = """
+from kubernetes import client, config
+config.load_incluster_config()
+try:
+    print(client.CoreV1Api().list_node())
+except client.ApiException as error:
+    print(error.body)
+"""
 
 
 def _established(definition: Json) -> bool:
@@ -154,6 +162,14 @@ def test_nodes_reach_the_api_server_and_the_way_can_be_cut(cluster: Cluster) -> 
     assert _ready(cluster.nodes[0], cluster.control_plane, "198.18.0.1") == "ok"
 
 
+def test_a_pod_of_a_node_speaks_for_itself_through_the_official_client(cluster: Cluster) -> None:
+    accounts = "/api/v1/namespaces/default/serviceaccounts"
+    cluster.control_plane.admin.create(accounts, {"metadata": {"name": "speaker"}})
+    environment = cluster.sign_in(1, "default", "speaker")
+    answer = json.loads(_said_to(cluster.nodes[0], environment))
+    assert answer["code"] == 403 and "system:serviceaccount:default:speaker" in answer["message"]
+
+
 def test_what_a_node_keeps_is_its_own(cluster: Cluster) -> None:
     one, two = cluster.nodes
     for directory in PRIVATE:
@@ -196,9 +212,13 @@ def test_the_detector_sees_what_a_tunnel_without_encryption_carries(cluster: Clu
     one, two = cluster.pod(1, "one"), cluster.pod(2, "two")
     for number, node in enumerate(cluster.nodes, start=1):
         here, there = cluster.internal_ips(number)[0], cluster.internal_ips(3 - number)[0]
-        node.run(*f"ip link add plain type ipip local {here} remote {there}".split())
+        node.run(
+            *f"ip link add plain type vxlan id 7 dstport 4789 local {here} remote {there}".split()
+        )
         node.run("ip", "link", "set", "plain", "up")
-        node.run(*f"ip route add {cluster.pod_cidrs(3 - number)[0]} dev plain".split())
+        node.run(*f"ip address add 192.0.2.{number}/24 dev plain".split())
+        way = f"{cluster.pod_cidrs(3 - number)[0]} via 192.0.2.{3 - number}"
+        node.run(*f"ip route add {way}".split())
     with cluster.capture() as detector:
         one.ping(two.addresses[4])
     assert any("carried in the clear" in finding for finding in detector.findings())
@@ -215,7 +235,7 @@ def test_flows_count_what_is_lost(cluster: Cluster, version: int) -> None:
         time.sleep(1)
     assert good.lost == 0 and all(flow.sent > 100 for flow in good.flows)
     assert any("payload in the clear" in finding for finding in detector.findings())
-    cluster.nodes[0].netem("loss 50%")
+    cluster.nodes[1].lose(50)
     with Flows(pods, 200, version) as bad:
         time.sleep(1)
     there, back = bad.flows
@@ -248,6 +268,12 @@ def _add_plain_routes(cluster: Cluster) -> None:
 def _ready(node: Node, control_plane: ControlPlane, host: str) -> str:
     url = f"https://{host}:{API_PORT}/readyz"
     return node.run(sys.executable, "-c", _FETCH, str(control_plane.ca), url)
+
+
+def _said_to(node: Node, environment: dict[str, str]) -> str:
+    """What the API server answers to the process of a node that lists all nodes."""
+    words = [f"{name}={value}" for name, value in environment.items()]
+    return node.run("env", *words, sys.executable, "-c", _OFFICIAL)
 
 
 def _status(api: Api, path: str) -> int:
