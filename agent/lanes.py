@@ -37,7 +37,7 @@ class _Seen:
     rx_bytes: int
     installed_at: float
     heard_at: float
-    # When it last heard us, for all we know.
+    # When it last heard us, or may have.
     told_at: float
 
 
@@ -209,7 +209,7 @@ class Lanes:
             return True
         if not look.proven(name, lane):
             return look.now - seen.installed_at < self._timing.quiet
-        silent = look.now - max(seen.heard_at, seen.installed_at, seen.told_at)
+        silent = look.now - max(seen.heard_at, seen.told_at)
         # Not heard on either lane: behind a broken path, where it may still send.
         return silent < self._timing.quiet or there <= seen.heard_at
 

@@ -371,6 +371,22 @@ def test_the_spare_has_new_keys_after_two_keepalives_of_silence() -> None:
     assert plan.active_lane == HOME
 
 
+def test_a_peer_that_is_heard_on_neither_lane_may_still_be_sending_until_the_cap() -> None:
+    lanes = Lanes(no_new_keys, OWN, SELF)
+    for now in range(0, int(TIMING.cap), 5):
+        lanes.step(now, seen(100.0 + now, 5.0 + now))
+    with pytest.raises(AssertionError, match="lane 1 is re-keyed"):
+        lanes.step(TIMING.cap, seen(700.0, 605.0))
+
+
+def test_nothing_goes_on_until_the_api_has_confirmed_how_things_are() -> None:
+    lanes = Lanes(no_new_keys, OWN, SELF)
+    for published in (None, replace(SELF, active_lane=SPARE), replace(SELF, lanes=PEER.lanes)):
+        for now in range(0, 1000, 5):
+            plan = lanes.step(now, seen(5.0, 100.0, rx=(now, 0), published=published))
+            assert plan.busy
+
+
 def test_a_peer_on_its_way_to_the_spare_goes_first() -> None:
     lanes = Lanes(no_new_keys, OWN, SELF)
     newer = replace(PEER, lanes=(PEER.lanes[0], replace(PEER.lanes[1], epoch=10)))
