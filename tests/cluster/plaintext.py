@@ -12,19 +12,21 @@ import struct
 from collections.abc import Iterator
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
+from typing import TypeAlias
 
 from interop.netns import Namespace, stop
 from interop.shell import wait_until
 
+Overlay: TypeAlias = list[IPv4Network | IPv6Network]
 MARKER = b"wgpy-in-the-clear"
 """Put it into what pods send."""
 API_PORT = 6443
 _SLL2 = 276
 _SLL2_HEADER = 20
-_IPV4, _IPV6, _ARP = 0x0800, 0x86DD, 0x0806
+IPV4, IPV6, ARP = 0x0800, 0x86DD, 0x0806
 _TCP, _UDP = 6, 17
 _ICMPV6 = 58
-_LENGTHS = {4: 4, 6: 16}
+_NEIGHBOUR = (b"\x87", b"\x88")
 
 
 class Detector:
@@ -33,9 +35,7 @@ class Detector:
     :param overlay: networks whose addresses must not show.
     """
 
-    def __init__(
-        self, switch: Namespace, directory: Path, overlay: list[IPv4Network | IPv6Network]
-    ) -> None:
+    def __init__(self, switch: Namespace, directory: Path, overlay: Overlay) -> None:
         self._overlay = overlay
         self._path = directory / f"{switch.name}.pcap"
         self._log = directory / f"{switch.name}-tcpdump.log"
@@ -74,53 +74,59 @@ class Detector:
         return [
             f"{at:.6f}: {what}: {frame[:64].hex()}"
             for at, kind, frame in self.frames()
-            if (what := self._tells_untrusted(kind, frame))
+            if (what := told_untrusted(kind, frame, self._overlay))
         ]
 
-    def _tells_untrusted(self, kind: int, frame: bytes) -> str:
-        if MARKER in frame:
-            return "a payload in the clear"
-        if kind == _IPV4 and len(frame) >= 20:
-            spoken, protocol, rest = frame[12:20], frame[9], frame[4 * (frame[0] & 15) :]
-            found = self._inner(4, [spoken[:4], spoken[4:]])
-        elif kind == _IPV6 and len(frame) >= 40:
-            protocol, rest = frame[6], frame[40:]
-            found = self._inner(6, [frame[8:24], frame[24:40]])
-        elif kind == _ARP and len(frame) >= 28:
-            found = self._inner(4, [frame[14:18], frame[24:28]])
-            return f"ARP with {found}" if found else ""
+
+def told_untrusted(kind: int, frame: bytes, overlay: Overlay) -> str:
+    """What a frame says about the overlay to whoever sees it; empty: nothing.
+
+    :param kind: ethertype.
+    :param frame: what follows the Ethernet header.
+    """
+    if MARKER in frame:
+        return "a payload in the clear"
+    if kind == IPV4 and len(frame) >= 20:
+        addresses, protocol = [frame[12:16], frame[16:20]], frame[9]
+        rest = frame[4 * (frame[0] & 15) :]
+    elif kind == IPV6 and len(frame) >= 40:
+        addresses, protocol, rest = [frame[8:24], frame[24:40]], frame[6], frame[40:]
+    elif kind == ARP and len(frame) >= 28:
+        found = _inner([frame[14:18], frame[24:28]], overlay)
+        return f"ARP with {found}" if found else ""
+    else:
+        return ""
+    if found := _inner(addresses, overlay):
+        return f"an inner address in the clear, {found}"
+    return "" if _encrypted(protocol, rest) else _carried(protocol, rest, overlay)
+
+
+def _carried(protocol: int, rest: bytes, overlay: Overlay) -> str:
+    """An inner packet's header anywhere in what an outer packet carries."""
+    if protocol == _ICMPV6 and rest[:1] in _NEIGHBOUR and len(rest) >= 24:
+        found = _inner([rest[8:24]], overlay)
+        return f"neighbour discovery of {found}" if found else ""
+    for at in range(len(rest) - 19):
+        header = rest[at : at + 40]
+        if header[0] >> 4 == 4:
+            pair = [header[12:16], header[16:20]]
+        elif header[0] >> 4 == 6 and len(header) == 40:
+            pair = [header[8:24], header[24:40]]
         else:
-            return ""
-        if found:
-            return f"an inner address in the clear, {found}"
-        return "" if _encrypted(protocol, rest) else self._carried(protocol, rest)
+            continue
+        inner = [_inner([address], overlay) for address in pair]
+        if all(inner):
+            return f"a packet carried in the clear, {' > '.join(inner)}"
+    return ""
 
-    def _carried(self, protocol: int, rest: bytes) -> str:
-        """An inner packet's header anywhere in what an outer packet carries."""
-        if protocol == _ICMPV6 and rest[:1] in (b"\x87", b"\x88") and len(rest) >= 24:
-            found = self._inner(6, [rest[8:24]])
-            return f"neighbour discovery of {found}" if found else ""
-        for at in range(len(rest) - 19):
-            if rest[at] == 0x45 and (found := self._both(4, rest[at + 12 : at + 20])):
-                return f"a packet carried in the clear, {found}"
-            if rest[at] >> 4 == 6 and (found := self._both(6, rest[at + 8 : at + 40])):
-                return f"a packet carried in the clear, {found}"
-        return ""
 
-    def _both(self, version: int, raw: bytes) -> str:
-        length = _LENGTHS[version]
-        if len(raw) < 2 * length:
-            return ""
-        pair = [self._inner(version, [part]) for part in (raw[:length], raw[length:])]
-        return f"{pair[0]} and {pair[1]}" if all(pair) else ""
-
-    def _inner(self, version: int, addresses: list[bytes]) -> str:
-        """The first of the addresses that is of the overlay, or nothing."""
-        for raw in addresses:
-            address = ip_address(raw)
-            if any(address in network for network in self._overlay if network.version == version):
-                return str(address)
-        return ""
+def _inner(addresses: list[bytes], overlay: Overlay) -> str:
+    """The first of the addresses that is of the overlay, or nothing."""
+    for raw in addresses:
+        address = ip_address(raw)
+        if any(address in network for network in overlay):
+            return str(address)
+    return ""
 
 
 def _encrypted(protocol: int, rest: bytes) -> bool:

@@ -17,6 +17,7 @@ from tests.cluster.cluster import API_PORT, Cluster
 from tests.cluster.controlplane import ControlPlane
 from tests.cluster.flows import Flows
 from tests.cluster.node import PRIVATE, Node
+from tests.cluster.pod import attach, detach
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("cluster")]
 
@@ -189,6 +190,18 @@ def test_pods_of_one_node_ping_each_other_through_the_bridge(cluster: Cluster) -
                 cluster.pod_cidrs(1)[0 if version == 4 else 1]
             )
             one.ping(two.addresses[version])
+
+
+def test_a_detached_pod_leaves_nothing_on_its_node(cluster: Cluster) -> None:
+    _write_plain_network(cluster)
+    node = cluster.nodes[0]
+    pod = attach(node, "gone", cluster.lab.namespace("gone"))
+    assert "veth" in node.namespace.ip("-br link show master plain0")
+    assert pod.addresses[4] in node.run("ls", "/var/lib/cni/networks/plain")
+    detach(pod)
+    assert "veth" not in node.namespace.ip("-br link show master plain0")
+    assert pod.addresses[4] not in node.run("ls", "/var/lib/cni/networks/plain").split()
+    assert node.run("ls", "/var/lib/cni/results") == ""
 
 
 @pytest.mark.parametrize("version", [4, 6])
