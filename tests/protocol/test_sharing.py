@@ -20,6 +20,8 @@ from wgpy.protocol.shared import Stray, owner_of
 from wgpy.protocol.sharing import Ticket
 
 _OWNERS = 3
+# Few places, so that they are given to others soon.
+_PLACES = 4
 _C4 = "10.0.0.3"
 
 
@@ -32,8 +34,7 @@ class _Counters:
 
     def new(self) -> "_Counter":
         self.tags += 1
-        # Few places, so that they are given to others soon.
-        slot = self.tags % 4
+        slot = self.tags % _PLACES
         self.places[slot] = [self.tags, 0]
         return _Counter(self, Ticket(slot, self.tags))
 
@@ -326,6 +327,27 @@ def test_an_owner_that_dies_takes_its_sessions_with_it_and_new_ones_follow() -> 
     before = len(alice.received)
     alice.receive(recorded, bob.endpoint)
     assert len(alice.received) == before
+
+
+def test_a_session_whose_place_was_given_away_does_not_send_any_more() -> None:
+    wire, alice, bob, _ = _world()
+    for _ in range(5):
+        alice.send_by(1, packet(A4, B4))
+        wire.run(1)
+    # The follower hears of nothing while other sessions come and take the place.
+    alice.delayed = True
+    for _ in range(_PLACES):
+        wire.run(6)
+        peer = alice.leader._peers[bob.public_key]
+        peer.initiate(wire.now)
+        alice.flush()
+    wire.run(1)
+    sessions = len({d.payload[4:8] for d in wire.sent(2, bob)})
+    assert sessions > _PLACES
+    alice.send_by(1, *(packet(A4, B4) for _ in range(5)))
+    wire.run(1)
+    nonces = _nonces(wire, alice)
+    assert len(set(nonces)) == len(nonces)
 
 
 _STEPS = st.lists(

@@ -29,7 +29,7 @@ class Flow:
         with (lab / f"iperf3-server-{receiver.interface}.log").open("ab") as log:
             self._server = receiver.namespace.start("iperf3", "-s", "-1", output=log)
         wait_until("iperf3 listens", lambda: _listening(receiver.namespace), 10)
-        self._report = lab / f"iperf3-{sender.interface}-{version}.json"
+        self._report = lab / f"iperf3-{sender.interface}-{receiver.interface}-{version}.json"
         with self._report.open("wb") as out:
             self._client = _client(sender.namespace, receiver, seconds, words, version, out)
         self._patience = seconds + 30

@@ -121,8 +121,7 @@ class Leader(Interface):
                 k for k in peer.keypairs if owner_of(k.local_index, self._shared.owners) == owner
             ]
             if lost:
-                peer.erase_keys()
-                peer.initiate(now)
+                peer.begin_anew(now)
 
 
 def for_follower(change: InterfaceChange) -> InterfaceChange:

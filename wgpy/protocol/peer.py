@@ -338,6 +338,12 @@ class Peer:
         if erased:
             self._event(EventKind.KEYS_ERASED)
 
+    def begin_anew(self, now: float) -> None:
+        """Whoever had our sessions is gone, as after a restart: at once another handshake."""
+        self.erase_keys()
+        self._last_sent_handshake = -inf
+        self.initiate(now)
+
     def identity_changed(self) -> None:
         """A new private key: sessions may still receive, but a new handshake must come first."""
         self._forget_handshake()
