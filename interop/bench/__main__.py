@@ -53,8 +53,8 @@ def main() -> int:
     options.output.mkdir(parents=True, exist_ok=True)
     raw = {"machine": machine, "versions": versions, "values": result.values}
     (options.output / "results.json").write_text(json.dumps(raw, indent=1) + "\n")
-    whole = [pair.name for pair in pairs if pair.whole]
-    others = [pair.name for pair in pairs if not pair.whole]
+    whole = [pair.name for pair in pairs if pair.kind == "whole"]
+    others = [pair.name for pair in pairs if pair.kind != "whole"]
     text = report.report(result, lines, whole, others, _BASELINE, raw)
     (options.output / "results.md").write_text(text)
     (options.output / "results.svg").write_text(report.chart(result, lines, whole, _BASELINE))
@@ -78,10 +78,13 @@ def _pairs(options: argparse.Namespace) -> tuple[list[Pair], dict[str, str]]:
             continue
         pairs.append(Pair(name, counterpart, counterpart))
         if name == _BASELINE:
-            pairs.append(Pair("wgpy to go", ours, counterpart, whole=False))
-            pairs.append(Pair("go to wgpy", counterpart, ours, whole=False))
+            pairs.append(Pair("wgpy to go", ours, counterpart, "limit"))
+            pairs.append(Pair("go to wgpy", counterpart, ours, "limit"))
+    if options.workers:
+        two = Userspace("wgpy", f"{options.implementation} {options.workers}")
+        pairs.append(Pair("two workers", two, two, "workers"))
     for name, limit in limits(options.implementation):
-        pairs.append(Pair(name, limit, limit, whole=False))
+        pairs.append(Pair(name, limit, limit, "limit"))
     return pairs, versions
 
 
@@ -105,6 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--mtu", type=int, default=1420, help="inner MTU (1420)")
     add("--against", nargs="+", default=_AGAINST, choices=list(COUNTERPARTS), metavar="NAME")
     add("--implementation", default=f"{sys.executable} -m wgpy", metavar="COMMAND")
+    add("--workers", default="--workers 2", metavar="OPTION", help="for two processes; '' for none")
     add("--output", type=Path, default=Path("interop/bench"), metavar="DIRECTORY")
     return parser
 

@@ -49,6 +49,12 @@ def pid(end: End) -> int:
     return end.running.process.pid
 
 
+def usage_of_children(parent: int) -> dict[int, float]:
+    """CPU seconds so far of a process and of its children, by process."""
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return {pid: usage(pid).cpu for pid in (parent, *map(int, children))}
+
+
 @contextlib.contextmanager
 def iperf_server(end: End) -> Iterator[None]:
     """An iperf3 server at one end, as long as the context lasts."""

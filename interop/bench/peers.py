@@ -108,10 +108,31 @@ def hub(center: Implementation, mtu: int, seconds: float) -> list[float]:
 
     The spokes are of one kind, whatever the hub is: it is the one that is measured.
     """
+    with _star(center, mtu, _HUB_PEERS) as (first, others):
+        return [measure.tcp_to_all(first, others, _HUB_STREAMS, seconds) / 1e6]
+
+
+def busiest_process(center: Implementation, mtu: int, seconds: float) -> list[float]:
+    """CPU seconds of the hub's busiest process for 10^9 bytes to two peers, 8 streams each.
+
+    It is what bounds the throughput where there are processors enough for all processes.
+    """
+    with _star(center, mtu, 2) as (first, others):
+        before = measure.usage_of_children(measure.pid(first))
+        bits = measure.tcp_to_all(first, others, 8, seconds)
+        after = measure.usage_of_children(measure.pid(first))
+        used = max(cpu - before.get(pid, 0.0) for pid, cpu in after.items())
+        # The second of warming up was paid for, too.
+        return [used / (bits / 8 * (seconds + 1) / 1e9)]
+
+
+@contextmanager
+def _star(center: Implementation, mtu: int, peers: int) -> Iterator[tuple[End, list[End]]]:
+    """A hub and its spokes on one link, each spoke with an iperf3 server."""
     with new_lab() as lab, ExitStack() as servers:
         spoke = COUNTERPARTS[_SPOKE]
         assert isinstance(spoke, Implementation)
-        namespaces = [lab.namespace(f"n{k}") for k in range(_HUB_PEERS + 1)]
+        namespaces = [lab.namespace(f"n{k}") for k in range(peers + 1)]
         lab.switch(*namespaces)
         first, *others = [
             End(lab, ns, spoke if k else center, f"{lab.interface_name('h')}x{k}", k + 1, mtu)
@@ -124,7 +145,7 @@ def hub(center: Implementation, mtu: int, seconds: float) -> list[float]:
             first.add_peer(other, 4)
             first.ping(other)
             servers.enter_context(measure.iperf_server(other))
-        return [measure.tcp_to_all(first, others, _HUB_STREAMS, seconds) / 1e6]
+        yield first, others
 
 
 def _keys(count: int) -> list[str]:

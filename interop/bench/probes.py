@@ -9,6 +9,7 @@ from interop.bench import measure
 from interop.bench.limits import bare_ends, is_no_tunnel
 from interop.bench.peers import (
     Run,
+    busiest_process,
     handshakes_per_second,
     hub,
     idle_cpu,
@@ -43,6 +44,8 @@ class Probe:
     """The inner MTU, where it is not the one of the whole benchmark."""
     for_all: bool = False
     """Also for mixed pairs, and for what shows how far the limit is."""
+    for_workers: bool = False
+    """Also for the implementation under test with two workers."""
 
 
 def on_a_tunnel(run: Callable[[End, End], list[float]]) -> Run:
@@ -123,6 +126,11 @@ PROBES = [
     Probe(
         [Line("hub", "TCP, 16 peers with 4 streams each", "Mbit/s")],
         lambda left, right, mtu: hub(left, mtu, _SECONDS),
+    ),
+    Probe(
+        [Line("busiest", "CPU of the busiest process for a gigabyte, 2 peers", "s", False)],
+        lambda left, right, mtu: busiest_process(left, mtu, _SECONDS),
+        for_workers=True,
     ),
     Probe([Line("udp-64", "UDP 64 B, overload", "1000/s")], _udp_overload(64), for_all=True),
     Probe([Line("udp-512", "UDP 512 B, overload", "1000/s")], _udp_overload(512)),

@@ -37,8 +37,8 @@ def report(
         text += [
             "",
             (
-                "Mixed pairs (the first one sends), and how far the limit is: a cipher that does "
-                "nothing at both ends, and no tunnel at all."
+                "Mixed pairs (the first one sends), two workers, and how far the limit is: a "
+                "cipher that does nothing at both ends, and no tunnel at all."
             ),
             "",
             *_table(result, measured, others, None),

@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Literal
 
 from interop.bench.probes import Probe
 from interop.counterparts.base import Implementation
@@ -19,8 +20,15 @@ class Pair:
     name: str
     left: Implementation
     right: Implementation
-    whole: bool = True
-    """With all probes, not only those for everyone."""
+    kind: Literal["whole", "limit", "workers"] = "whole"
+    """With all probes; only with those for all; only with those that tell workers apart."""
+
+    def takes(self, probe: Probe) -> bool:
+        return (
+            self.kind == "whole"
+            or (self.kind == "limit" and probe.for_all)
+            or (self.kind == "workers" and probe.for_workers)
+        )
 
 
 @dataclass
@@ -58,7 +66,7 @@ def run_rounds(
     for probe in probes:
         for number in range(1, rounds + 1):
             for pair in pairs:
-                if not (pair.whole or probe.for_all):
+                if not pair.takes(probe):
                     continue
                 try:
                     values = probe.run(pair.left, pair.right, probe.mtu or mtu)
