@@ -37,7 +37,7 @@ class _Seen:
     rx_bytes: int
     installed_at: float
     heard_at: float
-    # When it last heard us, or may have.
+    # When it last heard us or may have: as long as our route is there, that is now.
     told_at: float
 
 
@@ -205,8 +205,6 @@ class Lanes:
         there = elsewhere.heard_at if elsewhere else -inf
         if look.now - max(seen.heard_at, seen.installed_at, there) >= self._timing.cap:
             return False  # gone, and so is all that we send
-        if look.facts.routes.get(name) == lane:
-            return True
         if not look.proven(name, lane):
             return look.now - seen.installed_at < self._timing.quiet
         silent = look.now - max(seen.heard_at, seen.told_at)

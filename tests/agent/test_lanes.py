@@ -387,11 +387,18 @@ def test_nothing_goes_on_until_the_api_has_confirmed_how_things_are() -> None:
             assert plan.busy
 
 
-def test_a_peer_on_its_way_to_the_spare_goes_first() -> None:
+@pytest.mark.parametrize(
+    "peer",
+    [
+        replace(PEER, lanes=(PEER.lanes[0], replace(PEER.lanes[1], epoch=10))),
+        replace(PEER, active_lane=SPARE),
+    ],
+    ids=["on its way", "there"],
+)
+def test_a_peer_on_the_spare_goes_first_for_longer_than_the_cap(peer: WireGuardNode) -> None:
     lanes = Lanes(no_new_keys, OWN, SELF)
-    newer = replace(PEER, lanes=(PEER.lanes[0], replace(PEER.lanes[1], epoch=10)))
-    for now in range(0, 500, 5):
-        lanes.step(now, seen(5.0, 100.0, peer=newer, rx=(now, 0)))
+    for now in range(0, int(TIMING.cap + 2 * TIMING.deadline), 5):
+        lanes.step(now, seen(5.0, 100.0, peer=peer, rx=(now, 0)))
 
 
 def test_a_lane_that_is_about_to_change_takes_no_new_keys_of_others() -> None:
