@@ -26,6 +26,7 @@ from wgpy.device.bind import Bind
 from wgpy.device.counters import CounterTable, Places
 from wgpy.device.datapath import DataPath
 from wgpy.device.options import DeviceOptions
+from wgpy.device.sizes import GSO_HEADERS, LARGEST_GSO, LARGEST_SEND
 from wgpy.device.sources import Sources
 from wgpy.device.workers import Workers
 from wgpy.protocol.batch import MAX_BATCH, DatagramBatch, Slab, datagram_size
@@ -40,11 +41,6 @@ _log = logging.getLogger("wgpy.device")
 
 # Between attempts to open the sockets of an interface that is up. Seconds.
 _OPEN_RETRY = 5.0
-# What one UDP send can carry, with or without segmentation.
-_LARGEST_SEND = 65507
-# Link, network and transport headers that the kernel counts into gso_max_size.
-_GSO_HEADERS = 320
-_LARGEST_GSO = 65536
 
 
 class Device(DataPath):
@@ -245,9 +241,9 @@ class Device(DataPath):
 
     def _fit_super_packets(self, mtu: int) -> None:
         """One super-packet of the host shall be one send: a few rows left over cost a whole one."""
-        segments = max(1, min(MAX_BATCH, _LARGEST_SEND // datagram_size(mtu, mtu)))
+        segments = max(1, min(MAX_BATCH, LARGEST_SEND // datagram_size(mtu, mtu)))
         try:
-            self._link.set_gso_limits(min(_LARGEST_GSO, segments * mtu + _GSO_HEADERS), segments)
+            self._link.set_gso_limits(min(LARGEST_GSO, segments * mtu + GSO_HEADERS), segments)
         except OSError as error:
             _log.debug("gso limits stay as they are: %s", error)
 

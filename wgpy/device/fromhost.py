@@ -8,19 +8,12 @@ import logging
 from collections.abc import Callable
 
 from tun import BadSuperPacket, Tun, finish_checksum, plan, virtio
-from wgpy.protocol.batch import MAX_BATCH, Layout, PacketBatch, Slab, datagram_size
+from wgpy.device.sizes import LARGEST_PACKET, SEND_SLAB, TURN_BYTES, TURN_READS
+from wgpy.protocol.batch import Layout, PacketBatch, Slab, datagram_size
 from wgpy.protocol.constants import TRANSPORT_HEADER_LEN
 from wgpy.protocol.drops import DropReason
 
 _log = logging.getLogger("wgpy.device")
-
-# A packet of 65535 bytes and an IPv6 header that its length does not count.
-_LARGEST_PACKET = 65535 + 40
-_SLAB_SIZE = 256 * 1024
-# One turn of the event loop: enough to keep the loop's own cost small, few enough that the
-# other direction and the timers wait well under a millisecond. Bytes, and reads.
-_TURN_BYTES = 256 * 1024
-_TURN_READS = 2 * MAX_BATCH
 
 
 class FromHost:
@@ -36,9 +29,9 @@ class FromHost:
         self._tun = tun
         self._send = send
         self._drop = drop
-        self._slab = Slab(_SLAB_SIZE)
+        self._slab = Slab(SEND_SLAB)
         self._header = memoryview(bytearray(virtio.HEADER_LEN))
-        self._scratch = memoryview(bytearray(_LARGEST_PACKET))
+        self._scratch = memoryview(bytearray(LARGEST_PACKET))
         # Packets gathered so far: rows of `_layout`, each `_size` bytes but perhaps the last.
         self._layout: Layout | None = None
         self._size = 0
@@ -50,8 +43,8 @@ class FromHost:
         OSError when the TUN is gone.
         """
         header, scratch, read = self._header, self._scratch, self._tun.read
-        budget = _TURN_BYTES
-        for _ in range(_TURN_READS):
+        budget = TURN_BYTES
+        for _ in range(TURN_READS):
             try:
                 size = read(header, scratch)
             except BlockingIOError:

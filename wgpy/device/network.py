@@ -8,21 +8,13 @@ from collections.abc import Callable
 
 from wgpy.device import clock
 from wgpy.device.bind import Bind, Received
+from wgpy.device.sizes import MAX_WAITING, RECEIVE_SIZE, RECEIVE_SLAB, TURN_BATCHES
 from wgpy.protocol.batch import MAX_BATCH, DatagramBatch, Slab
 from wgpy.protocol.drops import DropReason
 from wgpy.protocol.interface import Interface
 from wgpy.protocol.shared import Transmit
 
 _log = logging.getLogger("wgpy.device")
-
-# A datagram, or the run of them that one receive returns, is no longer than this.
-_RECEIVE_SIZE = 64 * 1024
-# Room for two of the longest runs: work on both together costs less than on one after the other.
-_SLAB_SIZE = 2 * _RECEIVE_SIZE
-# Batches in one turn of the event loop.
-_TURN_BATCHES = 4
-# Transmits that wait for room in a socket's buffer; beyond that the host is not read any more.
-_MAX_WAITING = 1024
 
 
 class Network:
@@ -45,9 +37,9 @@ class Network:
         self._flush = flush
         self._settle = settle
         self._pause = pause
-        self._slab = Slab(_SLAB_SIZE)
+        self._slab = Slab(RECEIVE_SLAB)
         # Lone datagrams of any size share this one.
-        self._lone = self._slab.layout(_RECEIVE_SIZE)
+        self._lone = self._slab.layout(RECEIVE_SIZE)
         self._bind: Bind | None = None
         # Sockets that are read again without being readable.
         self._again: set[socket.socket] = set()
@@ -88,14 +80,14 @@ class Network:
 
     def _readable(self, bind: Bind, sock: socket.socket) -> None:
         ahead: Received | None = None
-        for number in range(_TURN_BATCHES):
+        for number in range(TURN_BATCHES):
             if bind is not self._bind:
                 # What was received last closed the sockets.
                 return
             first = ahead or bind.receive(sock, self._slab.view)
             if first is None:
                 break
-            run, ahead = self._extend(bind, sock, first, last=number == _TURN_BATCHES - 1)
+            run, ahead = self._extend(bind, sock, first, last=number == TURN_BATCHES - 1)
             self._interface.receive_datagrams(self._batch(run), clock.now())
             # The rows are used again by the next receive.
             self._flush()
@@ -121,7 +113,7 @@ class Network:
             not last
             and size > segment
             and size % segment == 0
-            and size + _RECEIVE_SIZE <= _SLAB_SIZE
+            and size + RECEIVE_SIZE <= RECEIVE_SLAB
             and size + size <= MAX_BATCH * segment
         ):
             more = bind.receive(sock, self._slab.view[size:])
@@ -176,7 +168,7 @@ class Network:
         return transmit._replace(buffers=[rest], size=len(rest))
 
     def _wait(self, transmit: Transmit) -> None:
-        if self._bind is None or len(self._waiting) >= _MAX_WAITING:
+        if self._bind is None or len(self._waiting) >= MAX_WAITING:
             self._interface.send_failed(transmit)
             return
         if not self._waiting:

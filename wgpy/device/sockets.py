@@ -7,6 +7,7 @@ import struct
 import sys
 
 from wgpy.device import ancillary
+from wgpy.device.sizes import RECEIVE_BUFFER, SEND_BUFFER
 from wgpy.protocol.constants import MESSAGE_TRANSPORT
 
 # include/uapi/asm-generic/socket.h, include/uapi/linux/in.h, in6.h
@@ -17,12 +18,6 @@ _IPV6_MTU_DISCOVER = 23
 _PMTUDISC_DONT = 0
 _SO_ATTACH_REUSEPORT_CBPF = 51
 
-# A turn of the event loop may take some milliseconds (a handshake, a burst in the other
-# direction); at 5 Gbit/s 4 MiB arrive in 6.
-_RECEIVE_BUFFER = 4 << 20
-# Some tens of super-packets between us and the link. More would only wait longer: a full
-# socket makes the host wait, whose own queues know better what to drop.
-_SEND_BUFFER = 1 << 20
 
 _PORT_TRIES = 10
 # struct sock_filter of linux/filter.h: code, jump if true, jump if false, k.
@@ -117,8 +112,8 @@ def _prepare(sock: socket.socket, fwmark: int) -> None:
         # Without the don't-fragment bit: what does not fit the path is fragmented.
         sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_DONT)
     ancillary.request(sock)
-    _set_buffer(sock, _SO_RCVBUFFORCE, socket.SO_RCVBUF, _RECEIVE_BUFFER)
-    _set_buffer(sock, _SO_SNDBUFFORCE, socket.SO_SNDBUF, _SEND_BUFFER)
+    _set_buffer(sock, _SO_RCVBUFFORCE, socket.SO_RCVBUF, RECEIVE_BUFFER)
+    _set_buffer(sock, _SO_SNDBUFFORCE, socket.SO_SNDBUF, SEND_BUFFER)
     if fwmark:
         set_mark(sock, fwmark)
 

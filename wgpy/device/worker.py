@@ -19,6 +19,7 @@ from wgpy.device.datapath import DataPath
 from wgpy.device.harden import harden
 from wgpy.device.messages import Begin, Configure, Link, News, Reports, Sockets, Strays
 from wgpy.device.options import DeviceOptions
+from wgpy.device.sizes import RECEIVE_SIZE
 from wgpy.protocol.batch import DatagramBatch, Slab
 from wgpy.protocol.follower import Follower
 from wgpy.protocol.shared import Stray
@@ -27,7 +28,6 @@ _log = logging.getLogger("wgpy.device")
 
 # What is not urgent is reported this often. Seconds.
 _REPORT_INTERVAL = 0.05
-_LARGEST_DATAGRAM = 64 * 1024
 
 
 class Worker(DataPath):
@@ -43,7 +43,7 @@ class Worker(DataPath):
         )
         super().__init__(tun, self._follower)
         self._options: DeviceOptions = begin.options
-        self._lone = Slab(_LARGEST_DATAGRAM).layout(_LARGEST_DATAGRAM)
+        self._lone = Slab(RECEIVE_SIZE).layout(RECEIVE_SIZE)
         self._next_report: asyncio.TimerHandle | None = None
         self.channel: Channel | None = None
         self._loop.add_reader(tun.fd, self._tun_readable)

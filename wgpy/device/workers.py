@@ -32,7 +32,6 @@ _RESTART_AFTER = 1.0
 # So many fit one message, with room to spare.
 _STATES = 100
 _ALLOWED_IPS = 500
-_STRAYS = 8
 
 
 class Workers:
