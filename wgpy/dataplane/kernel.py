@@ -1,6 +1,7 @@
 """The plane of the kernel's WireGuard, over netlink, in the present network namespace."""
 
 import socket
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from errno import EBUSY, EEXIST, EINVAL, ENODEV, ENOENT, EOPNOTSUPP, EPERM
@@ -129,7 +130,11 @@ def _patiently(dump: Callable[[], list[bytes]]) -> list[bytes]:
 
 
 def _send(netlink: GenericNetlink, name: str, change: InterfaceChange) -> None:
-    for message in encode_change(name, change):
+    try:
+        messages = list(encode_change(name, change))
+    except struct.error as error:
+        raise OSError(EINVAL, f"a number is out of range ({error})") from None
+    for message in messages:
         netlink.command(CMD_SET_DEVICE, message)
 
 

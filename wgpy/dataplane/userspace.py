@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from errno import EACCES, ECONNREFUSED, EEXIST, EINVAL, EIO, ENODEV, ENOENT, EPERM, ETIMEDOUT
 from functools import partial
 from pathlib import Path
@@ -69,9 +69,11 @@ class UserspacePlane:
             held.settimeout(_END_TIMEOUT)
             held.connect(os.fspath(path))
             path.unlink()
-            # Nothing is ever said here: the end of the stream is the end of the daemon's service.
-            while held.recv(4096):
-                pass
+            # Nothing is ever said here: the end of the stream is the end of the daemon's service,
+            # and so is a reset if it ends before it has answered the call.
+            with suppress(ConnectionResetError):
+                while held.recv(4096):
+                    pass
             while _exists(name):
                 if time.monotonic() > deadline:
                     raise TimeoutError(ETIMEDOUT, "its daemon did not end")
