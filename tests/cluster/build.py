@@ -21,6 +21,9 @@ _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _PACKAGE = "k8s.io/kubernetes"
 _GENERATOR = "vendor/k8s.io/kube-openapi/cmd/openapi-gen"
 _GENERATED = "pkg/generated/openapi"
+# The one that is vendored crashes when built with Go 1.18 or later; Debian has its successor.
+_SUCCESSOR = "golang-github-modern-go-reflect2-dev"
+_REFLECT = "github.com/modern-go/reflect2"
 _TAG = "+k8s:openapi-gen=true"
 _PATIENCE = 1800.0
 
@@ -42,6 +45,7 @@ def kube_apiserver() -> Path:
         shutil.rmtree(work, ignore_errors=True)
         try:
             version = _fetch(directory / "apt", work / "src" / _PACKAGE)
+            _replace_reflect(work / "src" / _PACKAGE)
             _build(work, program)
         except CommandFailed as error:
             raise cache.CannotFetch(str(error)) from None
@@ -76,6 +80,13 @@ def _fetch(apt: Path, target: Path) -> str:
         for line in changelog.splitlines()
         if line.startswith("Version: ")
     )
+
+
+def _replace_reflect(source: Path) -> None:
+    package, _ = cache.debian(_SUCCESSOR, _SUITE)
+    target = source / "vendor" / _REFLECT
+    shutil.rmtree(target)
+    shutil.copytree(package / "usr/share/gocode/src" / _REFLECT, target)
 
 
 def _build(work: Path, program: Path) -> None:

@@ -116,6 +116,8 @@ class ControlPlane:
             "--enable-admission-plugins=NodeRestriction",
             "--disable-admission-plugins=ServiceAccount",
             "--service-cluster-ip-range=198.19.0.0/24",
+            # In 1.20 a Node keeps only its first pod CIDR without it.
+            "--feature-gates=IPv6DualStack=true",
             # The leases of endpoints are no business of a control plane of one.
             "--endpoint-reconciler-type=none",
         )

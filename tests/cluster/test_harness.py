@@ -39,7 +39,7 @@ except client.ApiException as error:
 
 
 def _established(definition: Json) -> bool:
-    conditions = definition.get("status", {}).get("conditions", [])
+    conditions = definition["status"]["conditions"] or []
     return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
 
 
