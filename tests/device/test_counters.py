@@ -60,3 +60,21 @@ def test_a_place_that_was_freed_is_given_anew_and_its_old_holder_is_refused() ->
     old.free()
     assert places.new_counter().ticket.slot != new.ticket.slot
     table.close()
+
+
+def test_a_confirmation_is_seen_by_all_and_only_of_that_session() -> None:
+    table = CounterTable.make()
+    places = Places(table)
+    old = places.new_counter()
+    other = CounterTable(os.dup(table.fd))
+    assert not SharedCounter(other, old.ticket).confirmed
+    old.confirm()
+    assert SharedCounter(other, old.ticket).confirmed
+    assert old.take(3) == 0
+    assert old.confirmed
+    old.free()
+    new = places.new_counter()
+    old.confirm()
+    assert not new.confirmed
+    other.close()
+    table.close()

@@ -35,7 +35,7 @@ class _Counters:
     def new(self) -> "_Counter":
         self.tags += 1
         slot = self.tags % _PLACES
-        self.places[slot] = [self.tags, 0]
+        self.places[slot] = [self.tags, 0, 0]
         return _Counter(self, Ticket(slot, self.tags))
 
 
@@ -51,6 +51,15 @@ class _Counter:
         place[1] += count
         return place[1] - count
 
+    def confirm(self) -> None:
+        place = self.counters.places[self.ticket.slot]
+        if place[0] == self.ticket.tag:
+            place[2] = self.ticket.tag
+
+    @property
+    def confirmed(self) -> bool:
+        return self.counters.places[self.ticket.slot][2] == self.ticket.tag
+
     def free(self) -> None: ...
 
 
@@ -64,6 +73,9 @@ class _Shared(Node):
         self.to_follower: dict[int, list[Callable[[], None]]] = defaultdict(list)
         self.to_leader: dict[int, list[Callable[[], None]]] = defaultdict(list)
         self.delayed = False
+        # Reports wait, while all else arrives.
+        self.slow_reports = False
+        self.reports: list[Callable[[], None]] = []
         super().__init__(wire, name, endpoint)
         for number in range(1, _OWNERS):
             self.followers.append(self._new_follower(number))
@@ -180,7 +192,11 @@ class _Shared(Node):
         reports, drops = follower.poll_reports(), follower.poll_drops()
         for stray in follower.poll_strays():
             waiting.append(lambda stray=stray: self._receive(0, stray))  # type: ignore[misc]
-        if reports or drops:
+        if self.slow_reports:
+            self.reports.append(lambda: self.leader.receive_reports(reports, self.wire.now))
+        elif reports or drops:
+            waiting += self.reports
+            self.reports = []
             waiting.append(lambda: self.leader.receive_reports(reports, self.wire.now))
             waiting.append(lambda: self.leader.count_drops(drops))
 
@@ -264,6 +280,26 @@ def test_a_first_packet_waits_for_the_session_wherever_it_was_sent() -> None:
     assert bob.received == []
     wire.run(1)
     assert sent in bob.received
+
+
+def test_the_answer_to_a_first_packet_takes_its_session_whoever_reads_it() -> None:
+    wire, alice, bob, _ = _world()
+    bob.send(packet(B4, A4))
+    wire.run(1)
+    # Bob forgets all and begins anew; the word about his first packet is slow.
+    for process in range(_OWNERS):
+        wire.run(6)
+        bob.restart()
+        bob.peer(alice, f"{A4}/32")
+        alice.slow_reports = True
+        bob.send(packet(B4, A4))
+        wire.run(1)
+        sent = packet(A4, B4)
+        alice.send_by(process, sent)
+        wire.run(1)
+        assert sent in bob.received
+        alice.slow_reports = False
+        alice.flush()
 
 
 def test_a_peer_that_moves_is_followed_by_all() -> None:

@@ -1,7 +1,7 @@
 """Send counters in memory that processes share; see wgpy.protocol.sharing for what they promise.
 
-    place k, at 16 k
-    | tag, 64 bit | next counter, 64 bit |
+    place k, at 24 k
+    | tag, 64 bit | next counter, 64 bit | the tag again once the session is confirmed, 64 bit |
 
 A place is read and written under an exclusive record lock (fcntl), which the kernel takes from a
 process that dies.
@@ -11,12 +11,16 @@ import fcntl
 import mmap
 import os
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from struct import Struct
 from typing import Self
 
 from wgpy.protocol.sharing import Ticket
 
-_PLACE = Struct("<QQ")
+_PLACE = Struct("<QQQ")
+_CONFIRMED = Struct("<Q")
+_CONFIRMED_AT = 16
 # More sessions than that are not kept: the place of the oldest goes to the newest.
 _PLACES = 1 << 16
 
@@ -47,24 +51,38 @@ class CounterTable:
     def take(self, ticket: Ticket, count: int) -> int | None:
         """The first of `count` counters; None if the place is another session's by now."""
         start = ticket.slot * _PLACE.size
-        fcntl.lockf(self.fd, fcntl.LOCK_EX, _PLACE.size, start)
-        try:
-            tag, first = _PLACE.unpack_from(self._memory, start)
+        with self._locked(start):
+            tag, first, confirmed = _PLACE.unpack_from(self._memory, start)
             if tag != ticket.tag:
                 return None
-            _PLACE.pack_into(self._memory, start, tag, first + count)
+            _PLACE.pack_into(self._memory, start, tag, first + count, confirmed)
             return int(first)
-        finally:
-            fcntl.lockf(self.fd, fcntl.LOCK_UN, _PLACE.size, start)
 
     def begin(self, ticket: Ticket) -> None:
         """Give a place to a new session, from 0 on."""
         start = ticket.slot * _PLACE.size
+        with self._locked(start):
+            _PLACE.pack_into(self._memory, start, ticket.tag, 0, 0)
+
+    def confirm(self, ticket: Ticket) -> None:
+        """Unless the place is another session's by now."""
+        start = ticket.slot * _PLACE.size
+        with self._locked(start):
+            tag, first, _ = _PLACE.unpack_from(self._memory, start)
+            if tag == ticket.tag:
+                _PLACE.pack_into(self._memory, start, tag, first, tag)
+
+    @contextmanager
+    def _locked(self, start: int) -> Iterator[None]:
         fcntl.lockf(self.fd, fcntl.LOCK_EX, _PLACE.size, start)
         try:
-            _PLACE.pack_into(self._memory, start, ticket.tag, 0)
+            yield
         finally:
             fcntl.lockf(self.fd, fcntl.LOCK_UN, _PLACE.size, start)
+
+    def is_confirmed(self, ticket: Ticket) -> bool:
+        start = ticket.slot * _PLACE.size + _CONFIRMED_AT
+        return bool(_CONFIRMED.unpack_from(self._memory, start)[0] == ticket.tag)
 
 
 class Places:
@@ -102,6 +120,13 @@ class SharedCounter:
 
     def take(self, count: int) -> int | None:
         return self._table.take(self.ticket, count)
+
+    def confirm(self) -> None:
+        self._table.confirm(self.ticket)
+
+    @property
+    def confirmed(self) -> bool:
+        return self._table.is_confirmed(self.ticket)
 
     def free(self) -> None:
         if self._places is not None:

@@ -100,6 +100,9 @@ class FollowingPeer(Peer):
         keypairs.current = have(state.current) if state.current else None
         keypairs.next = have(state.next) if state.next else None
         keypairs.retired = [have(session) for session in state.retired]
+        if keypairs.next is not None and keypairs.next is before:
+            # The leader has yet to hear that we confirmed it.
+            keypairs.confirm()
         for keypair in known.values():
             # Its counter is the leader's to free.
             self.shared.indices.remove(keypair.local_index)

@@ -63,6 +63,14 @@ class Keypair:
     def erase(self) -> None:
         """It will not be used again."""
 
+    def confirm(self) -> None:
+        """The initiator has sent its first packet."""
+
+    @property
+    def was_confirmed(self) -> bool:
+        """Whether another process has received that first packet."""
+        return False
+
     def may_receive(self, now: float) -> bool:
         return now - self.created < REJECT_AFTER_TIME
 

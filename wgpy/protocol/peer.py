@@ -59,7 +59,7 @@ class Peer:
 
         Each row is as long as its datagram; only the last may be shorter than the others.
         """
-        keypair = self.keypairs.current
+        keypair = self._sending_session(now)
         counter = None
         if keypair is not None and self.path is not None:
             counter = keypair.reserve(len(rows), now)
@@ -83,7 +83,7 @@ class Peer:
     def send_batch(self, batch: PacketBatch, tos: int, now: float) -> None:
         """Send all packets of a batch with one run of counters."""
         layout, count = batch.layout, batch.count
-        keypair = self.keypairs.current
+        keypair = self._sending_session(now)
         counter = None
         if keypair is not None and self.path is not None:
             counter = keypair.reserve(count, now)
@@ -120,7 +120,7 @@ class Peer:
         # Without an endpoint only a keepalive can be staged; it waits for one.
         if not self.staged or self.path is None:
             return
-        keypair = self.keypairs.current
+        keypair = self._sending_session(now)
         counter = keypair.reserve(len(self.staged), now) if keypair is not None else None
         if keypair is None or counter is None:
             self.initiate(now)
@@ -140,6 +140,12 @@ class Peer:
         if not self.staged:
             self.stage(_KEEPALIVE)
         self.send_staged(now)
+
+    def _sending_session(self, now: float) -> Keypair | None:
+        following = self.keypairs.next
+        if following is not None and following.was_confirmed:
+            self.confirm_session(now)
+        return self.keypairs.current
 
     def _sealed(self, keypair: Keypair, now: float, *, data: bool) -> None:
         timers = self.timers
@@ -266,6 +272,8 @@ class Peer:
     def confirm_session(self, now: float) -> None:
         """The first packet under the next session came: it is the current one now."""
         self._erase(self.keypairs.confirm())
+        if self.keypairs.current is not None:
+            self.keypairs.current.confirm()
         self._handshake_complete()
         self.send_staged(now)
 

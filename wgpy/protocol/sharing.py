@@ -10,6 +10,10 @@ those sessions whose index says so. All may send in every session.
     is refused there. So no two messages of one key have the same nonce, whoever dies at whatever
     moment: counters that were taken and not used are lost, never given again.
 
+    confirmation: a responder's session sends from the initiator's first packet on, which only
+    its owner sees. The answer to that very packet may be read by another process, so the word
+    goes by the shared place, not by a message that could come too late.
+
     replay: only its owner opens a session's messages, so its window is in one process. When an
     owner dies its windows die, and so do its sessions: new handshakes make new ones.
 """
@@ -39,6 +43,13 @@ class Counter(Protocol):
 
     def take(self, count: int) -> int | None:
         """The first of `count` counters that are nobody else's; None if the place is lost."""
+
+    def confirm(self) -> None:
+        """Let all processes know that the session was confirmed."""
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether a process has said so."""
 
     def free(self) -> None:
         """Let another session have the place."""
@@ -71,6 +82,13 @@ class SharedKeypair(Keypair):
 
     def erase(self) -> None:
         self._counter.free()
+
+    def confirm(self) -> None:
+        self._counter.confirm()
+
+    @property
+    def was_confirmed(self) -> bool:
+        return self._counter.confirmed
 
 
 @dataclass(frozen=True, slots=True)
