@@ -32,7 +32,7 @@ interop: root dev tools
 
 bench: root dev tools
 	@$(PYTHON) -m tests.bench.stages
-	@$(PYTHON) -m interop.bench
+	@$(PYTHON) -m interop.bench $(BENCH)
 
 dev:
 	@sh scripts/venv.sh dev
