@@ -36,7 +36,12 @@ class Channel:
         self._loop.add_reader(sock.fileno(), self._readable)
 
     def send(self, message: object, fds: Sequence[int] = ()) -> None:
-        """Send in order, later if the other side is slow. The descriptors stay the caller's."""
+        """Send in order, later if the other side is slow. The descriptors stay the caller's.
+
+        Nothing happens once the channel is closed.
+        """
+        if self._sock.fileno() < 0:
+            return
         item = (pickle.dumps(message), [os.dup(fd) for fd in fds])
         self._waiting.append(item)
         if len(self._waiting) == 1:
