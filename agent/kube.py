@@ -1,0 +1,233 @@
+"""The cluster as this node's agent sees it, and what it writes there.
+
+All that it writes is its own: one WireGuardNode, one Secret, Events about its own Node.
+"""
+
+import asyncio
+import json
+from base64 import b64decode, b64encode
+from binascii import Error as Base64Error
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import yaml
+
+from agent.apierrors import InvalidError
+from agent.apiserver import Json
+from agent.events import COMPONENT, Events, Kind
+from agent.model import (
+    GROUP,
+    KIND,
+    PLURAL,
+    SECRET_LABEL,
+    VERSION,
+    Halves,
+    ModelError,
+    NodeFacts,
+    NodeHalves,
+    Problem,
+    WireGuardNode,
+    halves_from_object_untrusted,
+    halves_to_object,
+    secret_name,
+)
+from agent.watch import Cache, Pace, Source
+
+MANAGER = COMPONENT
+NODES = "/api/v1/nodes"
+PUBLISHED = f"/apis/{GROUP}/{VERSION}/{PLURAL}"
+_KUBEADM = "/api/v1/namespaces/kube-system/configmaps/kubeadm-config"
+# Of a label's value; a Node's name may be longer.
+_MAX_LABEL = 63
+
+
+class Api(Source, Protocol):
+    """What agent.apiserver.ApiServer offers."""
+
+    async def create(self, path: str, body: Json) -> Json: ...
+
+    async def merge(self, path: str, body: Json) -> Json: ...
+
+    async def apply(self, path: str, body: Json, manager: str) -> Json: ...
+
+
+class Kube:
+    """Caches of what all nodes say, and the writer of what this one says."""
+
+    def __init__(
+        self,
+        api: Api,
+        node: str,
+        namespace: str,
+        changed: Callable[[], None],
+        new_pace: Callable[[], Pace],
+        now: Callable[[], float],
+    ) -> None:
+        """`changed` is called after each change of the caches; `now` is the wall clock."""
+        self._api = api
+        self._node = node
+        self._secret_path = f"/api/v1/namespaces/{namespace}/secrets"
+        self._events = Events(api, node, now)
+        self._nodes = Cache(
+            api, "Node", NODES, NodeFacts.from_object_untrusted, changed, new_pace()
+        )
+        self._published = Cache(
+            api, KIND, PUBLISHED, WireGuardNode.from_object_untrusted, changed, new_pace()
+        )
+        self._halves = Cache(
+            api,
+            "Secret",
+            self._secret_path,
+            self._parse_secret,
+            changed,
+            new_pace(),
+            (("labelSelector", SECRET_LABEL),),
+        )
+        self._applied_halves: Mapping[str, Halves] | None = None
+        self._applied_status: Json | None = None
+
+    async def run(self) -> None:
+        """Keep the caches up to date until it is cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for cache in (self._nodes, self._published, self._halves):
+                group.create_task(cache.run())
+
+    @property
+    def synced(self) -> bool:
+        """All caches have been filled once; before, what is missing may only be unknown."""
+        return self._nodes.synced and self._published.synced and self._halves.synced
+
+    @property
+    def connected(self) -> bool:
+        """No cache is without its watch just now."""
+        caches = (self._nodes, self._published, self._halves)
+        return self.synced and all(cache.failure is None for cache in caches)
+
+    @property
+    def problems(self) -> list[Problem]:
+        found = [*self._nodes.problems, *self._published.problems, *self._halves.problems]
+        return list(dict.fromkeys(found))
+
+    @property
+    def nodes(self) -> Mapping[str, NodeFacts]:
+        return self._nodes.items
+
+    @property
+    def published(self) -> Mapping[str, WireGuardNode]:
+        """By node, our own among them."""
+        return self._published.items
+
+    @property
+    def confirmed(self) -> WireGuardNode | None:
+        """Own object as the API has it."""
+        return self._published.items.get(self._node)
+
+    @property
+    def halves(self) -> Mapping[str, Halves]:
+        """By writer, what it has for us."""
+        mine = {
+            written.name: written.readers.get(self._node)
+            for written in self._halves.items.values()
+            if written.name != self._node
+        }
+        return {writer: halves for writer, halves in mine.items() if halves is not None}
+
+    async def publish(self, wanted: WireGuardNode) -> list[str]:
+        """Make the own object so; a sentence if it was another. KubeError."""
+        before = self.confirmed
+        if before == wanted:
+            return []
+        await self._api.apply(self._own_path(), wanted.to_object(self._own_uid()), MANAGER)
+        if before is None:
+            # Its status went with it.
+            self._applied_status = None
+        return [f"{KIND} {self._node} {'was missing' if before is None else 'was another'}"]
+
+    async def publish_halves(self, wanted: Mapping[str, Halves]) -> list[str]:
+        """Make the own Secret so; a sentence if it was another. KubeError."""
+        name = secret_name(self._node)
+        before = self._halves.items.get(name)
+        there = before.readers if before is not None else {}
+        # What others have added stays there, and is no reason to write again.
+        if self._applied_halves == wanted and all(
+            there.get(reader) == halves for reader, halves in wanted.items()
+        ):
+            return []
+        await self._api.apply(f"{self._secret_path}/{name}", self._secret(wanted), MANAGER)
+        self._applied_halves = dict(wanted)
+        return [f"Secret {name} {'was missing' if before is None else 'was another'}"]
+
+    async def set_status(self, status: Json) -> None:
+        """The own object's status; nothing if it was told so already. KubeError."""
+        if status == self._applied_status:
+            return
+        body = {
+            "apiVersion": f"{GROUP}/{VERSION}",
+            "kind": KIND,
+            "metadata": {"name": self._node},
+            "status": status,
+        }
+        # A manager of its own: to servers before 1.22 the spec would be withdrawn by this.
+        await self._api.apply(f"{self._own_path()}/status", body, f"{MANAGER}-status")
+        self._applied_status = status
+
+    async def tell(self, kind: Kind, reason: str, message: str) -> None:
+        """An Event about the own Node; never raises KubeError."""
+        own = self.nodes.get(self._node)
+        await self._events.tell(kind, reason, message, own.uid if own else "")
+
+    async def kubeadm_pod_ranges(self) -> list[str]:
+        """The cluster's pod ranges as kubeadm was told, IPv4 or IPv6. KubeError."""
+        told = await self._api.get(_KUBEADM)
+        try:
+            cluster = yaml.safe_load(told["data"]["ClusterConfiguration"])
+            ranges = str(cluster["networking"]["podSubnet"]).split(",")
+        except (KeyError, TypeError, yaml.YAMLError):
+            advice = "give --overlay RANGE instead"
+            raise InvalidError("it has no networking.podSubnet", _KUBEADM, advice) from None
+        return [one.strip() for one in ranges]
+
+    def _own_path(self) -> str:
+        return f"{PUBLISHED}/{self._node}"
+
+    def _own_uid(self) -> str:
+        own = self.nodes.get(self._node)
+        if own is None:
+            advice = "see whether NODE_NAME is the name of this node in Kubernetes"
+            raise InvalidError("there is no such Node", f"Node {self._node}", advice)
+        return own.uid
+
+    def _secret(self, halves: Mapping[str, Halves]) -> Json:
+        owner = {"apiVersion": "v1", "kind": "Node", "name": self._node, "uid": self._own_uid()}
+        values = {
+            reader: json.dumps(halves_to_object(half), separators=(",", ":"))
+            for reader, half in halves.items()
+        }
+        return {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {
+                "name": secret_name(self._node),
+                "labels": {SECRET_LABEL: self._node if len(self._node) <= _MAX_LABEL else ""},
+                "ownerReferences": [owner],
+            },
+            "data": {r: b64encode(value.encode()).decode() for r, value in values.items()},
+        }
+
+    def _parse_secret(self, secret: Json) -> NodeHalves | None:
+        """All of our own, of others what is for us; whose it is says the name. ModelError."""
+        metadata, data = secret.get("metadata"), secret.get("data") or {}
+        name = str(metadata.get("name", "")) if isinstance(metadata, dict) else ""
+        writer = name.removeprefix(secret_name(""))
+        if name != secret_name(writer):
+            return None
+        readers = data if writer == self._node else {self._node} & set(data)
+        return NodeHalves(writer, {r: _parse_halves(data[r]) for r in readers})
+
+
+def _parse_halves(value: object) -> Halves:
+    try:
+        told = json.loads(b64decode(value if isinstance(value, str) else "*", validate=True))
+    except (Base64Error, ValueError, RecursionError):
+        raise ModelError("a value is not JSON in base64") from None
+    return halves_from_object_untrusted(told)
