@@ -133,7 +133,10 @@ def in_cluster(environ: Mapping[str, str], account: Path = ACCOUNT) -> Configura
     configuration = _configuration()
     configuration.host = f"https://{f'[{host}]' if ':' in host else host}:{port}"
     configuration.ssl_ca_cert = str(ca)
-    configuration.refresh_api_key_hook = _token_reader(account / "token")
+    read = _token_reader(account / "token")
+    # The hook is asked only where there is a token already.
+    read(configuration)
+    configuration.refresh_api_key_hook = read
     return configuration
 
 
