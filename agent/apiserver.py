@@ -6,7 +6,8 @@ Its models are left aside: they take a schema for granted that others' objects m
 import json
 import socket
 import ssl
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -59,15 +60,17 @@ class ApiServer:
         query = (("fieldManager", manager), ("force", "true"))
         return await self._request("PATCH", path, query, body, _APPLY)
 
-    async def watch(self, path: str, query: Query, seconds: int) -> AsyncGenerator[Json, None]:
-        """Events as they come, until the server ends the watch, about after `seconds`."""
+    @asynccontextmanager
+    async def watch(
+        self, path: str, query: Query, seconds: int
+    ) -> AsyncIterator[AsyncIterator[Json]]:
+        """`async with` it: the server has agreed, and events follow, for about `seconds`."""
         where = f"watch of {path}"
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=seconds + _GRACE)
         asked = (*query, ("watch", "true"), ("timeoutSeconds", str(seconds)))
         response = await self._open("GET", path, asked, where, timeout)
         try:
-            while line := await _told(response.content.readline(), where):
-                yield _object(line, where)
+            yield _lines(response, where)
         finally:
             response.close()
 
@@ -188,6 +191,11 @@ def _open_socket(address: Any) -> socket.socket:
     for option, value in _KEEPALIVE:
         opened.setsockopt(socket.IPPROTO_TCP, option, value)
     return opened
+
+
+async def _lines(response: aiohttp.ClientResponse, where: str) -> AsyncIterator[Json]:
+    while line := await _told(response.content.readline(), where):
+        yield _object(line, where)
 
 
 async def _told(awaitable: Any, where: str) -> Any:

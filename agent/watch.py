@@ -1,8 +1,8 @@
 """What the API server has of one kind, kept up to date by list and watch."""
 
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Generic, Protocol, TypeVar
@@ -27,7 +27,9 @@ class Source(Protocol):
 
     async def get(self, path: str, query: Query = ()) -> Json: ...
 
-    def watch(self, path: str, query: Query, seconds: int) -> AsyncGenerator[Json, None]: ...
+    def watch(
+        self, path: str, query: Query, seconds: int
+    ) -> AbstractAsyncContextManager[AsyncIterator[Json]]: ...
 
 
 @dataclass(slots=True)
@@ -98,7 +100,6 @@ class Cache(Generic[T]):
             try:
                 if self._version is None:
                     self._version = await self._list()
-                    self._recovered()
                 await self._follow()
             except KubeError as error:
                 if isinstance(error, ExpiredError):
@@ -130,14 +131,15 @@ class Cache(Generic[T]):
             ("resourceVersion", self._version or ""),
         )
         seconds = int(_WATCH * (1 + self._pace.random()))
-        async with aclosing(self._source.watch(self._path, query, seconds)) as events:
+        async with self._source.watch(self._path, query, seconds) as events:
+            self._recovered()
             async for event in events:
                 self._take(event)
-                self._recovered()
+                self._pace.succeed()
         if self._pace.clock() - began < _HEALTHY:
             await self._pace.back_off(0.0)
         else:
-            self._recovered()
+            self._pace.succeed()
 
     def _take(self, event: Json) -> None:
         told = _mapping(event.get("object"))
@@ -189,7 +191,6 @@ class Cache(Generic[T]):
             self._changed()
 
     def _recovered(self) -> None:
-        self._pace.succeed()
         if self.failure is not None:
             _log.info("%s: the API server answers again", self._kind)
             self.failure = None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from agent.apierrors import ExpiredError, KubeError, NotFoundError
@@ -70,12 +71,18 @@ class FakeApi:
             metadata["continue"] = str(end)
         return {"metadata": metadata, "items": [self.objects[n] for n in names[start:end]]}
 
-    async def watch(self, path: str, query: Query, seconds: int) -> AsyncGenerator[Json, None]:
+    @asynccontextmanager
+    async def watch(
+        self, path: str, query: Query, seconds: int
+    ) -> AsyncIterator[AsyncIterator[Json]]:
         self._ask("WATCH", path, query)
         self._cut = False
         seen = int(dict(query)["resourceVersion"])
         if seen < self.oldest:
             raise ExpiredError("410", path)
+        yield self._events(path, seen)
+
+    async def _events(self, path: str, seen: int) -> AsyncIterator[Json]:
         while not self._cut:
             for version, event in self._log:
                 if version > seen and event["path"].rpartition("/")[0] == path:

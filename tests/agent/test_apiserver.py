@@ -160,11 +160,11 @@ def test_a_watch_yields_each_line_as_it_comes(tmp_path: Path) -> None:
         return response
 
     async def scene(api: ApiServer) -> None:
-        events = api.watch("/things", (("a", "b"),), 30)
-        assert await anext(events) == {"n": 1}
-        taken.set()
-        assert len((await anext(events))["n"]) == 1_000_000
-        assert [event async for event in events] == []
+        async with api.watch("/things", (("a", "b"),), 30) as events:
+            assert await anext(events) == {"n": 1}
+            taken.set()
+            assert len((await anext(events))["n"]) == 1_000_000
+            assert [event async for event in events] == []
 
     play(handler, scene, tmp_path)
 
@@ -180,7 +180,8 @@ def test_a_watch_that_is_cut_in_the_middle_is_unreachable(tmp_path: Path) -> Non
 
     async def scene(api: ApiServer) -> None:
         with pytest.raises(apierrors.UnreachableError, match=r"watch of /things"):
-            [event async for event in api.watch("/things", (), 30)]
+            async with api.watch("/things", (), 30) as events:
+                [event async for event in events]
 
     play(handler, scene, tmp_path)
 
