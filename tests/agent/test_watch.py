@@ -272,3 +272,26 @@ def test_a_list_that_expires_between_its_pages_begins_anew() -> None:
         assert rig.lists() == 2
 
     play(scene)
+
+
+def test_lists_that_lead_to_no_watch_are_asked_for_ever_more_rarely() -> None:
+    async def scene(rig: Rig) -> None:
+        rig.api.oldest = 10**9
+        await settle()
+        assert rig.time.slept[:6] == [0.125, 0.25, 0.5, 1, 2, 4]
+        assert rig.lists() >= 6
+
+    play(scene)
+
+
+def test_a_resumed_watch_is_no_failure_though_nothing_happens() -> None:
+    async def scene(rig: Rig) -> None:
+        await settle()
+        rig.api.trouble = [UnreachableError("connection reset", "here")]
+        rig.api.cut()
+        await settle()
+        assert len(rig.time.slept) == 2
+        assert rig.cache.failure is None
+        assert not rig.cache.problems
+
+    play(scene)

@@ -203,8 +203,11 @@ def test_what_a_node_publishes_is_confirmed_with_owner_and_status(
 def test_kubectl_gets_columns_worth_reading(
     installed: ControlPlane, node: str, tmp_path: Path
 ) -> None:
+    one = published(node)
+    two_epochs = replace(one, lanes=(one.lanes[0], replace(one.lanes[1], epoch=7)))
+
     async def scene(agent: Agent) -> None:
-        await agent.kube.publish(published(node))
+        await agent.kube.publish(two_epochs)
 
     play(installed, node, tmp_path, scene)
     table = _table(installed.admin, node)
@@ -213,6 +216,7 @@ def test_kubectl_gets_columns_worth_reading(
     (row,) = table["rows"]
     cells = dict(zip(columns, row["cells"], strict=True))
     assert (cells["Name"], cells["Backend"], cells["Lane"]) == (node, "kernel", 0)
+    assert (cells["Epoch-0"], cells["Epoch-1"]) == (1, 7)
 
 
 def _table(admin: Api, node: str) -> Json:
