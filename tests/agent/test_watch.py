@@ -295,3 +295,19 @@ def test_a_resumed_watch_is_no_failure_though_nothing_happens() -> None:
         assert not rig.cache.problems
 
     play(scene)
+
+
+def test_a_new_list_with_nothing_new_wakes_nobody() -> None:
+    async def scene(rig: Rig) -> None:
+        rig.put("a")
+        rig.put("bad", "x")
+        await settle()
+        before = rig.changes
+        rig.api.trouble = [ExpiredError("410", "here")]
+        rig.api.cut()
+        rig.time.now += 100
+        await settle()
+        assert rig.lists() == 2
+        assert rig.changes == before
+
+    play(scene)
