@@ -16,6 +16,7 @@ import pytest
 from tests.tools.stats import BARE, ZERO_KEY_ONLY, answer
 from tests.tools.wgconf import ACCEPTED, KEY, PEER, REFUSED, REFUSED_BY_US_ONLY, SERVICES
 from wgpy.tools.fields import FIELDS
+from wgpy.uapi.listener import listen
 from wgpy.uapi.paths import socket_path
 
 pytestmark = pytest.mark.system
@@ -31,10 +32,8 @@ class FakeInterface:
         self.answer = BARE
         self.requests: list[str] = []
         self._path = socket_path(name)
-        self._path.parent.mkdir(exist_ok=True)
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(os.fspath(self._path))
-        self._listener.listen()
+        # It listens before it has its name, as the wg of another test would take it for stale.
+        self._listener = listen(name)
         self._thread = threading.Thread(target=self._serve)
         self._thread.start()
 
