@@ -20,7 +20,7 @@ import uvloop
 from tun import Tun
 from wgpy.device.daemonise import Parent, fork, leave_terminal
 from wgpy.device.device import Device
-from wgpy.device.harden import harden
+from wgpy.harden import harden
 from wgpy.device.options import DeviceOptions
 from wgpy.uapi import listener
 from wgpy.uapi.paths import socket_path

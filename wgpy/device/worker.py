@@ -16,7 +16,7 @@ from wgpy.device.bind import Bind
 from wgpy.device.channel import Channel
 from wgpy.device.counters import CounterTable, SharedCounter
 from wgpy.device.datapath import DataPath
-from wgpy.device.harden import harden
+from wgpy.harden import harden
 from wgpy.device.messages import Begin, Configure, Link, News, Reports, Sockets, Strays
 from wgpy.device.options import DeviceOptions
 from wgpy.device.sizes import RECEIVE_SIZE
