@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pytest
 
@@ -80,11 +80,13 @@ def test_a_mistake_is_one_line_on_standard_error(
         (["--no-tun-offloads", "wg0"], ("wg0", False, {"tun_offloads": 0})),
         (["--workers", "2", "-f", "wg0"], ("wg0", True, {"workers": 2})),
         (["--workers=64", "wg0"], ("wg0", False, {"workers": 64})),
+        (["--keylog", "/x/keys", "wg0"], ("wg0", False, {"key_log": "/x/keys"})),
+        (["--keylog=/x/keys", "wg0"], ("wg0", False, {"key_log": "/x/keys"})),
     ],
 )
 def test_an_interface_starts_the_daemon(
     words: list[str],
-    called: tuple[str, bool, dict[str, int]],
+    called: tuple[str, bool, dict[str, Any]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from wgpy.device import daemon
@@ -99,7 +101,7 @@ def test_an_interface_starts_the_daemon(
     monkeypatch.setattr(daemon, "main", main)
     assert cli.main(words) == 7
     name, foreground, off = called
-    options = DeviceOptions(**off)  # type: ignore[arg-type]
+    options = DeviceOptions(**off)
     assert seen == [(name, foreground, options)]
 
 

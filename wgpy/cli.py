@@ -87,6 +87,7 @@ def _daemon(arguments: list[str]) -> int:
     foreground = False
     switched_off: list[str] = []
     workers = 1
+    key_log: str | None = None
     words = list(arguments)
     while words and words[0].startswith("-"):
         word = words.pop(0)
@@ -98,6 +99,8 @@ def _daemon(arguments: list[str]) -> int:
             switched_off.append(_DAEMON_FLAGS[word])
         elif word == "--workers" or word.startswith("--workers="):
             workers = _workers(word.partition("=")[2] or (words.pop(0) if words else ""))
+        elif word == "--keylog" or word.startswith("--keylog="):
+            key_log = _key_log(word.partition("=")[2] or (words.pop(0) if words else ""))
         else:
             raise UsageError(f"{word}: this option is not known (usage: {_DAEMON_USAGE})")
     if len(words) != 1:
@@ -106,7 +109,7 @@ def _daemon(arguments: list[str]) -> int:
     from wgpy.device import daemon
     from wgpy.device.options import DeviceOptions
 
-    options = DeviceOptions(workers=workers, **dict.fromkeys(switched_off, False))
+    options = DeviceOptions(workers=workers, key_log=key_log, **dict.fromkeys(switched_off, False))
     return daemon.main(words[0], foreground=foreground, options=options)
 
 
@@ -114,6 +117,12 @@ def _workers(text: str) -> int:
     if not (text.isdecimal() and 1 <= int(text) <= _MAX_WORKERS):
         raise UsageError(f"--workers: {text!r} is not a number from 1 to {_MAX_WORKERS}")
     return int(text)
+
+
+def _key_log(text: str) -> str:
+    if not text:
+        raise UsageError("--keylog: expected the file to write keys to")
+    return os.path.abspath(text)
 
 
 def _version() -> int:

@@ -25,6 +25,7 @@ from wgpy.device import clock
 from wgpy.device.bind import Bind
 from wgpy.device.counters import CounterTable, Places
 from wgpy.device.datapath import DataPath
+from wgpy.device.keylog import KeyLog
 from wgpy.device.options import DeviceOptions
 from wgpy.device.sizes import GSO_HEADERS, LARGEST_GSO, LARGEST_SEND
 from wgpy.device.sources import Sources
@@ -55,9 +56,11 @@ class Device(DataPath):
     ) -> None:
         """Takes over `tun`, and its other `queues`, one for each further worker.
 
-        OSError if the link cannot be followed.
+        OSError if the link cannot be followed or the key log not be opened, ValueError where
+        others may read that.
         """
         self._options = options or DeviceOptions()
+        self._key_log = KeyLog(self._options.key_log) if self._options.key_log else None
         self._table: CounterTable | None = None
         self._workers: Workers | None = None
         if not queues:
@@ -71,6 +74,8 @@ class Device(DataPath):
             self._workers = Workers(
                 leader, self._table, queues, self._options, self._settle, self._receive_stray
             )
+        if self._key_log is not None:
+            self._interface.tell_secrets(self._key_log.write)
         self._closed: asyncio.Future[None] = self._loop.create_future()
         self._timer: asyncio.Handle | None = None
         self._timer_deadline = inf
@@ -134,6 +139,8 @@ class Device(DataPath):
             self._workers.close()
         if self._table is not None:
             self._table.close()
+        if self._key_log is not None:
+            self._key_log.close()
         self._sources.close()
         self._link.close()
         self._tun.close()

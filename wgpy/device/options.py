@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class DeviceOptions:
-    """Kernel features that are used where the kernel has them (False never uses one); and how many
-    processes there are.
+    """Kernel features that are used where the kernel has them (False never uses one); how many
+    processes there are; and where the keys of all sessions are written, if anywhere.
     """
 
     # Checksum and TCP segmentation offloads of the TUN.
@@ -19,3 +19,5 @@ class DeviceOptions:
     udp_gro: bool = True
     # Processes that carry packets.
     workers: int = 1
+    # A file for dissectors; whoever reads it reads all traffic.
+    key_log: str | None = None

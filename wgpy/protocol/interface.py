@@ -34,7 +34,7 @@ from wgpy.protocol.noise import Identity
 from wgpy.protocol.outbound import Outbound
 from wgpy.protocol.path import Path
 from wgpy.protocol.peer import Peer
-from wgpy.protocol.shared import Shared, Stray, Transmit
+from wgpy.protocol.shared import HandshakeSecrets, Shared, Stray, Transmit
 
 
 class Interface:
@@ -64,6 +64,10 @@ class Interface:
     @mtu.setter
     def mtu(self, mtu: int) -> None:
         self._shared.mtu = mtu
+
+    def tell_secrets(self, tell: Callable[[HandshakeSecrets], None]) -> None:
+        """Call `tell` with the secrets of every handshake from now on, for a key log."""
+        self._shared.tell_secrets = tell
 
     @property
     def listen_port(self) -> int:

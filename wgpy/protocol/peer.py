@@ -22,7 +22,7 @@ from wgpy.protocol.keypair import Keypair, Keypairs
 from wgpy.protocol.messages import Response
 from wgpy.protocol.noise import Handshake, OpenedInitiation, SessionKeys, tai64n
 from wgpy.protocol.path import Path
-from wgpy.protocol.shared import Shared, Slot, Transmit
+from wgpy.protocol.shared import HandshakeSecrets, Shared, Slot, Transmit
 from wgpy.protocol.timers import Timer, Timers
 from wgpy.protocol.transport import seal, seal_batch
 
@@ -189,7 +189,7 @@ class Peer:
         shared = self.shared
         index = shared.allocate_index(Slot(self, None))
         timestamp = tai64n(shared.wall_ns())
-        message = self.handshake.create_initiation(index, shared.random(KEY_LEN), timestamp)
+        message = self.handshake.create_initiation(index, self._new_ephemeral(), timestamp)
         self._send_handshake(message, now)
         self.timers.handshake_initiated(now)
         self._event(EventKind.INITIATION_SENT)
@@ -200,8 +200,7 @@ class Peer:
         self._received(path, size, now)
         shared = self.shared
         index = shared.allocate_index(Slot(self, None))
-        ephemeral = shared.random(KEY_LEN)
-        message, keys = self.handshake.create_response(accepted, index, ephemeral)
+        message, keys = self.handshake.create_response(accepted, index, self._new_ephemeral())
         self._begin_session(keys, now)
         self._send_handshake(message, now)
         self._event(EventKind.RESPONSE_SENT)
@@ -214,6 +213,13 @@ class Peer:
         self._handshake_complete()
         # The responder may send only after our first packet: if none waits, an empty one.
         self.send_keepalive(now)
+
+    def _new_ephemeral(self) -> Secret:
+        shared, key = self.shared, Secret(self.shared.random(KEY_LEN))
+        if shared.tell_secrets is not None and shared.identity is not None:
+            local, preshared = shared.identity.private, self.handshake.preshared_key
+            shared.tell_secrets(HandshakeSecrets(local, self.public_key, key, preshared))
+        return key
 
     def _send_handshake(self, message: bytearray, now: float) -> None:
         self.cookies.add_macs(message, now)

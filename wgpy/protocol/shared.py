@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from wgpy.protocol.batch import Buffer, Nonces, PacketRows
+from wgpy.protocol.config import Secret
 from wgpy.protocol.constants import DEFAULT_MTU
 from wgpy.protocol.drops import DropReason, Drops
 from wgpy.protocol.events import Event
@@ -50,6 +51,16 @@ class Stray(NamedTuple):
     ecn: int
 
 
+class HandshakeSecrets(NamedTuple):
+    """What one end of a handshake knows alone: enough to read the session that comes of it."""
+
+    local_static: Secret
+    remote_static: bytes
+    ephemeral: Secret
+    # ZERO_KEY for none.
+    preshared_key: Secret
+
+
 def owner_of(index: int, owners: int) -> int:
     """Which of several receiving processes owns a session: told by the index's last byte."""
     return (index >> 24) % owners
@@ -78,6 +89,8 @@ class Shared:
     wake: "Callable[[float, Peer], None]" = lambda deadline, peer: None
     # What a session is made of when a handshake is done.
     new_keypair: Callable[[SessionKeys, float], Keypair] = Keypair
+    # Told the secrets of every handshake before its message leaves; nobody, unless asked for.
+    tell_secrets: Callable[[HandshakeSecrets], None] | None = None
     # How many processes receive; a session's index tells which of them owns it.
     owners: int = 1
     # Which of them this one is; 0 leads.

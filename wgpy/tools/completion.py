@@ -7,7 +7,7 @@ from wgpy.tools.errors import UsageError
 from wgpy.tools.fields import FIELDS
 
 _FLAGS = "--no-tun-offloads --no-uso --no-udp-gso --no-udp-gro"
-_OPTIONS = f"-f --foreground {_FLAGS} --workers --version --help"
+_OPTIONS = f"-f --foreground {_FLAGS} --workers --keylog --version --help"
 _IFACE_FIRST = ("show", "showconf", "set", "setconf", "addconf", "syncconf")
 _CONFIG_FIRST = ("up", "down", "save", "strip")
 _INTERFACE_SETTINGS = "listen-port fwmark private-key peer"

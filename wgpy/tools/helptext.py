@@ -16,6 +16,8 @@ Options:
   --no-udp-gso        no segmentation of datagrams by the kernel
   --no-udp-gro        no joining of datagrams by the kernel
   --workers N         carry packets in N processes (1); worth it with as many free processors
+  --keylog FILE       DANGER: write all keys to FILE, as Wireshark's wg.keylog_file wants them.
+                      Who reads it reads all traffic and can pose as this interface. Tests only.
   -V, --version       print the version\
 """
 _EXAMPLES = (
