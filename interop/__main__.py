@@ -4,6 +4,7 @@ examples:
   python -m interop list
   python -m interop run handshake-left --against wireguard-go-sid
   python -m interop run rekey-by-time-left --against kernel-sid --keep /tmp/captures
+  python -m interop run handshake-left --against wireguard-go-sid --keylog
   python -m interop matrix --implementation 'wgpy -f'
 """
 
@@ -33,6 +34,9 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     netns.sweep()
     implementation = _absolute(options.implementation)
+    if options.keylog:
+        implementation += f" {options.keylog_option}"
+        options.keep = options.keep or Path("captures")
     names = options.scenarios or [n for n, s in SCENARIOS.items() if not (options.quick and s.slow)]
     results = []
     counterparts = options.against or list(COUNTERPARTS)
@@ -79,6 +83,16 @@ def _parser() -> argparse.ArgumentParser:
         help="only this counterpart (may be repeated)",
     )  # fmt: skip
     common.add_argument("--keep", type=Path, metavar="DIR", help="keep logs and captures there")
+    common.add_argument(
+        "--keylog", action="store_true",
+        help="keep captures of the whole conversation with session keys, NAME.pcap and NAME.keys "
+        "in --keep DIR (captures): tshark -o wg.keylog_file:NAME.keys -r NAME.pcap",
+    )  # fmt: skip
+    common.add_argument(
+        "--keylog-option", default="--keylog={keylog}", metavar="OPTION",
+        help="what makes CMD write session keys in Wireshark's format to the file {keylog} "
+        "(%(default)s)",
+    )  # fmt: skip
     one = commands.add_parser("run", parents=[common], help="play some scenarios")
     one.add_argument("scenarios", nargs="+", choices=list(SCENARIOS), metavar="SCENARIO")
     every = commands.add_parser("matrix", parents=[common], help="play all, write matrix.md")

@@ -16,6 +16,7 @@ from interop.counterparts.base import Implementation, Running
 from interop.keys import KeyPair, new_key_pair
 from interop.netns import Lab, Namespace, add_address
 from interop.shell import CommandFailed, ScenarioFailed, expect, wait_until
+from interop.wire import capture
 
 PORT = 51820
 
@@ -56,7 +57,14 @@ class End:
         """Take the outer addresses on eth0, and start."""
         add_address(self.namespace, "eth0", f"{self.outer(4)}/24")
         add_address(self.namespace, "eth0", f"{self.outer(6)}/64")
+        self.record()
         self.start()
+
+    def record(self) -> None:
+        """Where session keys are kept, keep the whole conversation that they open too."""
+        if self.implementation.logs_keys:
+            recording = capture(self.namespace, self.lab.directory, name=self.interface)
+            self.lab.enter_context(recording)
 
     def configure(self, words: str, stdin: str | None = None) -> None:
         """`wg set INTERFACE WORDS`."""

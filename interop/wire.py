@@ -124,14 +124,18 @@ class Capture:
 
 
 @contextlib.contextmanager
-def capture(namespace: Namespace, directory: Path, device: str = "eth0") -> Iterator[Capture]:
-    """Capture while the block runs; the pcap file is kept in `directory`."""
+def capture(
+    namespace: Namespace, directory: Path, device: str = "eth0", name: str | None = None
+) -> Iterator[Capture]:
+    """Capture while the block runs; the pcap file is kept in `directory`, as `name` or as the
+    namespace and the device are called.
+    """
     running = Capture(namespace, device)
     try:
         yield running
     finally:
         running.close()
-        running.write(directory / f"{namespace.name}-{device}.pcap")
+        running.write(directory / f"{name or f'{namespace.name}-{device}'}.pcap")
 
 
 def _message_untrusted(at: float, frame: bytes) -> Message | None:

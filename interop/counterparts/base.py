@@ -41,6 +41,9 @@ class Counterpart(ABC):
 class Implementation(Counterpart):
     """One that appears as a network interface."""
 
+    logs_keys = False
+    """Whether it writes the keys of its sessions to a file beside its log."""
+
     @abstractmethod
     def start(self, interface: str, namespace: Namespace, log: Path) -> Running:
         """Make `interface` in `namespace`, ready for `wg set`; `log` takes what it prints.

@@ -1,4 +1,8 @@
-"""Implementations that are a command: `COMMAND INTERFACE`, configured over their UAPI socket."""
+"""Implementations that are a command: `COMMAND INTERFACE`, configured over their UAPI socket.
+
+A word of the command that holds `{keylog}` gets the path of a file in its place, beside the log,
+which the implementation is to write session keys to (Wireshark's `wg.keylog_file`).
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,7 @@ from interop.netns import Namespace, stop
 from interop.shell import CommandFailed, ScenarioFailed, run, wait_until
 
 _SOCKETS = Path("/var/run/wireguard")
+_KEYLOG = "{keylog}"
 _READY = 90.0
 """Seconds a daemon may take from its start to its answer to `wg show`: a guest is slow."""
 
@@ -56,6 +61,7 @@ class Userspace(Implementation):
     def __init__(self, name: str, command: str) -> None:
         self.name = name
         self.command = shlex.split(command)
+        self.logs_keys = any(_KEYLOG in word for word in self.command)
 
     def executable(self) -> str:
         """:raises Unavailable: no such command."""
@@ -66,13 +72,16 @@ class Userspace(Implementation):
 
     def version(self) -> str:
         try:
-            words = run(self.executable(), *self.command[1:], "--version").splitlines()
+            options = [word for word in self.command[1:] if _KEYLOG not in word]
+            words = run(self.executable(), *options, "--version").splitlines()
         except CommandFailed as error:
             return f"unknown ({error})"[:80]
         return words[0].split()[-1] if words else "unknown"
 
     def start(self, interface: str, namespace: Namespace, log: Path) -> Running:
-        argv = [self.executable(), *self.command[1:], interface]
+        keys = str(log.with_suffix(".keys"))
+        options = [word.replace(_KEYLOG, keys) for word in self.command[1:]]
+        argv = [self.executable(), *options, interface]
         with log.open("ab") as output:
             process = namespace.start(
                 *argv,

@@ -68,6 +68,7 @@ def _against_a_stack(lab: Lab, left: Implementation, right: Stack) -> End:
     lab.link(a.namespace, b)
     add_address(a.namespace, "eth0", "10.80.0.1/24")
     add_address(b, "eth0", "10.80.0.2/24")
+    a.record()
     a.start()
     keys: KeyPair = new_key_pair()
     log = lab.directory / "stack.log"
