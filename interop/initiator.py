@@ -25,6 +25,17 @@ _TAI64_EPOCH = (1 << 62) + 10
 
 
 @dataclass(frozen=True)
+class Begun:
+    """A handshake whose initiation was made: what its response is opened with."""
+
+    message: bytes
+    index: int
+    ephemeral: X25519PrivateKey
+    chain: bytes
+    transcript: bytes
+
+
+@dataclass(frozen=True)
 class Initiator:
     """One peer that exists only as a key pair."""
 
@@ -40,22 +51,27 @@ class Initiator:
 
     def initiation(self, responder: str, index: int) -> bytes:
         """A fresh initiation to `responder` (base64), 148 bytes."""
+        return self.begin(responder, index, time.time_ns()).message
+
+    def begin(self, responder: str, index: int, at_ns: int) -> Begun:
+        """A fresh initiation to `responder` (base64) of a time (since 1970), and its secrets."""
         theirs = b64decode(responder)
         there = X25519PublicKey.from_public_bytes(theirs)
         ephemeral = X25519PrivateKey.generate()
         public = ephemeral.public_key().public_bytes_raw()
-        chain = _hash(_CONSTRUCTION)
-        transcript = _hash(_hash(chain, _IDENTIFIER), theirs)
-        chain = _derive(chain, public)[0]
-        transcript = _hash(transcript, public)
-        chain, key = _derive(chain, ephemeral.exchange(there))
+        chain = hash_(_CONSTRUCTION)
+        transcript = hash_(hash_(chain, _IDENTIFIER), theirs)
+        chain = derive(chain, public)[0]
+        transcript = hash_(transcript, public)
+        chain, key = derive(chain, ephemeral.exchange(there))
         static = ChaCha20Poly1305(key).encrypt(bytes(12), self.public, transcript)
-        transcript = _hash(transcript, static)
-        chain, key = _derive(chain, self.private.exchange(there))
-        stamp = ChaCha20Poly1305(key).encrypt(bytes(12), _tai64n(), transcript)
+        transcript = hash_(transcript, static)
+        chain, key = derive(chain, self.private.exchange(there))
+        stamp = ChaCha20Poly1305(key).encrypt(bytes(12), _tai64n(at_ns), transcript)
         body = b"\1\0\0\0" + struct.pack("<I", index) + public + static + stamp
         mac_key = hashlib.blake2s(b"mac1----" + theirs).digest()
-        return body + hashlib.blake2s(body, digest_size=16, key=mac_key).digest() + bytes(16)
+        mac = hashlib.blake2s(body, digest_size=16, key=mac_key).digest()
+        return Begun(body + mac + bytes(16), index, ephemeral, chain, hash_(transcript, stamp))
 
 
 def new_initiators(count: int) -> list[Initiator]:
@@ -88,17 +104,19 @@ def responses_per_second(sock: socket.socket, initiations: list[bytes], window: 
     return answered / (last - started) if answered else 0.0
 
 
-def _hash(*parts: bytes) -> bytes:
+def hash_(*parts: bytes) -> bytes:
+    """The paper's HASH of the parts together."""
     return hashlib.blake2s(b"".join(parts)).digest()
 
 
-def _derive(chain: bytes, secret: bytes) -> tuple[bytes, bytes]:
-    """KDF2."""
-    root = hmac.digest(chain, secret, "blake2s")
-    first = hmac.digest(root, b"\1", "blake2s")
-    return first, hmac.digest(root, first + b"\2", "blake2s")
+def derive(chain: bytes, secret: bytes, count: int = 2) -> list[bytes]:
+    """The paper's KDF: `count` keys of 32 bytes, the first of which is the next chaining key."""
+    root, keys = hmac.digest(chain, secret, "blake2s"), [b""]
+    for number in range(1, count + 1):
+        keys.append(hmac.digest(root, keys[-1] + bytes([number]), "blake2s"))
+    return keys[1:]
 
 
-def _tai64n() -> bytes:
-    seconds, nanoseconds = divmod(time.time_ns(), 10**9)
+def _tai64n(at_ns: int) -> bytes:
+    seconds, nanoseconds = divmod(at_ns, 10**9)
     return struct.pack(">QI", _TAI64_EPOCH + seconds, nanoseconds)

@@ -132,14 +132,16 @@ class Lab(contextlib.ExitStack):
         """Unique on the machine, as UAPI sockets are named after interfaces."""
         return f"io{os.getpid()}{letter}{self._number}"
 
-    def link(self, left: Namespace, right: Namespace, mtu: int = 1500) -> None:
-        """Join two namespaces by a veth pair, `eth0` at both ends."""
+    def link(
+        self, left: Namespace, right: Namespace, mtu: int = 1500, right_device: str = "eth0"
+    ) -> None:
+        """Join two namespaces by a veth pair, `eth0` on the left."""
         run(
             *f"ip link add eth0 mtu {mtu} netns {left.name} type veth".split(),
-            *f"peer name eth0 mtu {mtu} netns {right.name}".split(),
+            *f"peer name {right_device} mtu {mtu} netns {right.name}".split(),
         )
         left.ip("link set eth0 up")
-        right.ip("link set eth0 up")
+        right.ip(f"link set {right_device} up")
 
     def switch(self, *members: Namespace, mtu: int = 1500) -> Namespace:
         """Join any number of namespaces (`eth0` in each) by a bridge in one of its own."""

@@ -23,7 +23,10 @@ from interop.scenarios import SCENARIOS, DoesNotApply
 from interop.shell import CommandFailed, ScenarioFailed
 
 _TOOLS = {
+    "conntrack": "conntrack",
+    "ethtool": "ethtool",
     "ip": "iproute2",
+    "nft": "nftables",
     "ping": "iputils-ping",
     "sysctl": "procps",
     "wg": "wireguard-tools",

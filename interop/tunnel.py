@@ -104,9 +104,9 @@ class End:
         except CommandFailed as error:
             raise ScenarioFailed(f"{self.implementation.name}: no answer: {error}") from None
 
-    def reaches(self, peer: End, version: int = 4, within: float = 1) -> bool:
+    def reaches(self, peer: End, version: int = 4, more: str = "", within: float = 1) -> bool:
         try:
-            self.ping(peer, version, within=within)
+            self.ping(peer, version, more, within)
         except ScenarioFailed:
             return False
         return True

@@ -28,7 +28,7 @@ _OPTIONS = "--disable-kvm --disable-microvm --force-9p --cpus 1 --memory 1G --us
 _CACHED_ROOT = """\
 exec >{directory}/guest.log 2>&1
 set -e
-for module in wireguard tun veth bridge; do modprobe $module; done
+for module in wireguard tun veth bridge {netfilter}; do modprobe $module; done
 tag=$(awk '$2 == "/mnt" {{ print $1 }}' /proc/mounts)
 umount /mnt
 mount -t 9p -o ro,trans=virtio,version=9p2000.L,msize=512000,cache=loose "$tag" /mnt
@@ -36,6 +36,11 @@ for part in /proc /sys /dev /run /tmp {directory}; do mount --rbind $part /mnt$p
 exec chroot /mnt sh {directory}/play.sh
 """
 """The shared files once more, but cached: a daemon's files are read once, not at every start."""
+_NETFILTER = (
+    "nf_tables nft_chain_nat nft_masq nft_ct nft_fib_ipv4 nft_fib_ipv6 nft_fib_inet "
+    "nf_conntrack_netlink"
+)
+"""What a NAT and a full tunnel's filter are made of."""
 _HOME = Path(__file__).resolve().parent.parent
 
 
@@ -113,7 +118,9 @@ def _write_scripts(directory: Path, argv: list[str]) -> Path:
         f"echo $? >{shlex.quote(str(directory / 'status'))}\n"
     )
     boot = directory / "boot.sh"
-    boot.write_text(_CACHED_ROOT.format(directory=shlex.quote(str(directory))))
+    boot.write_text(
+        _CACHED_ROOT.format(directory=shlex.quote(str(directory)), netfilter=_NETFILTER)
+    )
     return boot
 
 

@@ -38,6 +38,7 @@ class Daemon(Running):
         :raises ScenarioFailed: it had ended by itself, or its socket outlives it.
         """
         if self._crashed:
+            self._socket.unlink(missing_ok=True)
             return
         status = self.process.poll()
         stop(self.process)

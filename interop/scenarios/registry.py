@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from interop.counterparts.base import Counterpart, Implementation, Stack
+from interop.counterparts.kernel import Kernel
 from interop.netns import Lab
 
 Play = Callable[[Lab, Implementation, Implementation], None]
@@ -30,6 +31,8 @@ class Scenario:
     """Lasts minutes, as one of the protocol's own timeouts does."""
     alone: bool
     """Takes all of a processor, so that nothing is played beside it."""
+    kernel: bool
+    """Only against a kernel, which has a machine of its own."""
     play: Callable[[Lab, Implementation, Counterpart], None]
     """With the implementation under test, and the other.
 
@@ -42,23 +45,34 @@ SCENARIOS: dict[str, Scenario] = {}
 
 
 def scenario(
-    *, both_ways: bool = True, slow: bool = False, alone: bool = False
+    *, both_ways: bool = True, slow: bool = False, alone: bool = False, kernel: str = ""
 ) -> Callable[[Play], Play]:
-    """Register a function under its name; `-left` and `-right` tell where ours stands."""
+    """Register a function under its name; `-left` and `-right` tell where ours stands.
+
+    :param kernel: why it is only for kernels, if it is.
+    """
+
+    def fit(theirs: Counterpart) -> Implementation:
+        if kernel and not isinstance(theirs, Kernel):
+            raise DoesNotApply(kernel)
+        return _with_interface(theirs)
 
     def register(play: Play) -> Play:
         def ours_left(lab: Lab, ours: Implementation, theirs: Counterpart) -> None:
-            play(lab, ours, _with_interface(theirs))
+            play(lab, ours, fit(theirs))
 
         def ours_right(lab: Lab, ours: Implementation, theirs: Counterpart) -> None:
-            play(lab, _with_interface(theirs), ours)
+            play(lab, fit(theirs), ours)
 
         name, summary = _describe(play)
         for side, sided in (("-left", ours_left), ("-right", ours_right)):
             if both_ways:
-                SCENARIOS[name + side] = Scenario(name + side, summary, slow, alone, sided)
+                full = name + side
             elif sided is ours_left:
-                SCENARIOS[name] = Scenario(name, summary, slow, alone, sided)
+                full = name
+            else:
+                continue
+            SCENARIOS[full] = Scenario(full, summary, slow, alone, bool(kernel), sided)
         return play
 
     return register
@@ -74,7 +88,7 @@ def stack_scenario(*, slow: bool = False) -> Callable[[StackPlay], StackPlay]:
             play(lab, ours, theirs)
 
         name, summary = _describe(play)
-        SCENARIOS[name] = Scenario(name, summary, slow, False, against_a_stack)
+        SCENARIOS[name] = Scenario(name, summary, slow, False, False, against_a_stack)
         return play
 
     return register
