@@ -23,7 +23,7 @@ def main(argv: list[str] | None = None) -> int:
     match command:
         case "run":
             options = import_module("agent.options").parse(rest, os.environ)
-            status = import_module("agent.reconcile").run(options)
+            status = import_module("agent.run").run(options)
         case "dataplane":
             status = _dataplane(rest)
         case "status":

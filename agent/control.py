@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,9 @@ class ControlError(Exception):
 class Control:
     """Answers for an agent."""
 
-    def __init__(self, status: Callable[[], Json | None], rotate: Callable[[], None]) -> None:
+    def __init__(
+        self, status: Callable[[], Awaitable[Json | None]], rotate: Callable[[], None]
+    ) -> None:
         """`status`: None as long as there is none. `rotate` only asks; it does not wait."""
         self._status = status
         self._rotate = rotate
@@ -44,19 +46,19 @@ class Control:
             with contextlib.suppress(ConnectionError, TimeoutError, ValueError):
                 async with asyncio.timeout(_TIMEOUT):
                     while line := await reader.readline():
-                        writer.write(json.dumps(self._answer(line)).encode() + b"\n")
+                        writer.write(json.dumps(await self._answer(line)).encode() + b"\n")
                         await writer.drain()
         finally:
             writer.close()
 
-    def _answer(self, line: bytes) -> Json:
+    async def _answer(self, line: bytes) -> Json:
         try:
             what = json.loads(line)["do"]
         except (ValueError, KeyError, TypeError, RecursionError):
             return {"ok": False, "error": "a request is a JSON object with a key 'do'"}
         match what:
             case "status":
-                if (told := self._status()) is None:
+                if (told := await self._status()) is None:
                     return {"ok": False, "error": "the agent has only just started, try again"}
                 return {"ok": True, "status": told}
             case "rotate":

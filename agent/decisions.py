@@ -8,7 +8,8 @@ from agent.keys import KeyRing
 from agent.lanefacts import Facts, Plan, Timing
 from agent.lanes import Lanes
 from agent.model import Address, Halves, NodeFacts, WireGuardNode
-from agent.topology import Desired, desire, survey
+from agent.prefixes import Prefixes
+from agent.topology import Cluster, Desired, desire, survey
 from wgpy.protocol.config import InterfaceStats, Network
 
 Devices = tuple[InterfaceStats | None, InterfaceStats | None]
@@ -35,8 +36,8 @@ class Known:
     # By writer, what it has for us.
     halves: Mapping[str, Halves]
     devices: Devices
-    # By peer, the lane of its routes in the kernel.
-    routes: Mapping[str, int]
+    # By prefix, the lane of our route in the kernel.
+    routes: Mapping[Network, int]
     # Own object as the API has confirmed it.
     confirmed: WireGuardNode | None
     # Inner MTU of the path to each endpoint.
@@ -84,7 +85,10 @@ class Decisions:
         cluster = survey(identity.name, known.nodes, known.published, identity.overlay)
         home, spare = (device_facts(stats, now_ns) for stats in known.devices)
         plan = self.lanes.step(
-            now, Facts((home, spare), known.routes, known.confirmed, cluster.peers)
+            now,
+            Facts(
+                (home, spare), peer_routes(cluster, known.routes), known.confirmed, cluster.peers
+            ),
         )
         self._ring.forget_except(
             {keys.public_key for keys in plan.lanes},
@@ -101,3 +105,17 @@ class Decisions:
             identity.agent_version,
         )
         return Decision(plan, desired, publish)
+
+
+def peer_routes(cluster: Cluster, routes: Mapping[Network, int]) -> dict[str, int]:
+    """By peer, the lane of its routes; the spare where they are not all on one.
+
+    A change of several routes may fail half-way, and home is where nothing is lost by waiting.
+    """
+    found = {}
+    for name in cluster.peers:
+        owned = cluster.prefixes.get(name, Prefixes())
+        lanes = {routes[prefix] for prefix in (*owned.pods, *owned.nodes) if prefix in routes}
+        if lanes:
+            found[name] = max(lanes)
+    return found

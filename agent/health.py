@@ -8,11 +8,12 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 # Why not; empty for all is well.
 Check = Callable[[], str]
+Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
 @asynccontextmanager
 async def served(
-    host: str, port: int, healthy: Check, ready: Check, metrics: Callable[[], bytes]
+    host: str, port: int, healthy: Check, ready: Check, metrics: Callable[[], Awaitable[bytes]]
 ) -> AsyncIterator[int]:
     """Serve while the block runs; the port, of use when 0 was asked for. OSError.
 
@@ -31,7 +32,7 @@ async def served(
         await runner.cleanup()
 
 
-def _checked(check: Check) -> Callable[[web.Request], Awaitable[web.Response]]:
+def _checked(check: Check) -> Handler:
     async def answer(_: web.Request) -> web.Response:
         reason = check()
         return web.Response(text=f"{reason or 'ok'}\n", status=503 if reason else 200)
@@ -39,8 +40,10 @@ def _checked(check: Check) -> Callable[[web.Request], Awaitable[web.Response]]:
     return answer
 
 
-def _told(metrics: Callable[[], bytes]) -> Callable[[web.Request], Awaitable[web.Response]]:
+def _told(
+    metrics: Callable[[], Awaitable[bytes]],
+) -> Handler:
     async def answer(_: web.Request) -> web.Response:
-        return web.Response(body=metrics(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return web.Response(body=await metrics(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     return answer

@@ -14,6 +14,7 @@ import yaml
 
 from agent.apierrors import InvalidError
 from agent.apiserver import Json
+from agent.echo import Echo
 from agent.events import COMPONENT, Events, Kind
 from agent.model import (
     GROUP,
@@ -83,7 +84,8 @@ class Kube:
             new_pace(),
             (("labelSelector", SECRET_LABEL),),
         )
-        self._applied_halves: Mapping[str, Halves] | None = None
+        self._own: Echo[WireGuardNode] = Echo()
+        self._own_halves: Echo[Mapping[str, Halves]] = Echo()
         self._applied_status: Json | None = None
 
     async def run(self) -> None:
@@ -120,7 +122,7 @@ class Kube:
     @property
     def confirmed(self) -> WireGuardNode | None:
         """Own object as the API has it."""
-        return self._published.items.get(self._node)
+        return self._own.now(self._heard())
 
     @property
     def halves(self) -> Mapping[str, Halves]:
@@ -132,30 +134,30 @@ class Kube:
         }
         return {writer: halves for writer, halves in mine.items() if halves is not None}
 
-    async def publish(self, wanted: WireGuardNode) -> list[str]:
-        """Make the own object so; a sentence if it was another. KubeError."""
-        before = self.confirmed
+    async def publish(self, wanted: WireGuardNode) -> str:
+        """Make the own object so; a sentence if somebody had altered it. KubeError."""
+        before, altered = self.confirmed, self._own.last == wanted
         if before == wanted:
-            return []
+            return ""
         await self._api.apply(self._own_path(), wanted.to_object(self._own_uid()), MANAGER)
+        self._own.wrote(wanted)
         if before is None:
             # Its status went with it.
             self._applied_status = None
-        return [f"{KIND} {self._node} {'was missing' if before is None else 'was another'}"]
+        return _was(f"{KIND} {self._node}", before) if altered else ""
 
-    async def publish_halves(self, wanted: Mapping[str, Halves]) -> list[str]:
-        """Make the own Secret so; a sentence if it was another. KubeError."""
+    async def publish_halves(self, wanted: Mapping[str, Halves]) -> str:
+        """Make the own Secret so; a sentence if somebody had altered it. KubeError."""
         name = secret_name(self._node)
-        before = self._halves.items.get(name)
-        there = before.readers if before is not None else {}
+        heard = self._halves.items.get(name)
+        before = self._own_halves.now(heard.readers if heard else None)
+        altered = self._own_halves.last == wanted
         # What others have added stays there, and is no reason to write again.
-        if self._applied_halves == wanted and all(
-            there.get(reader) == halves for reader, halves in wanted.items()
-        ):
-            return []
+        if altered and before is not None and wanted.items() <= before.items():
+            return ""
         await self._api.apply(f"{self._secret_path}/{name}", self._secret(wanted), MANAGER)
-        self._applied_halves = dict(wanted)
-        return [f"Secret {name} {'was missing' if before is None else 'was another'}"]
+        self._own_halves.wrote(dict(wanted))
+        return _was(f"Secret {name}", before) if altered else ""
 
     async def set_status(self, status: Json) -> None:
         """The own object's status; nothing if it was told so already. KubeError."""
@@ -186,6 +188,9 @@ class Kube:
             advice = "give --overlay RANGE instead"
             raise InvalidError("it has no networking.podSubnet", _KUBEADM, advice) from None
         return [one.strip() for one in ranges]
+
+    def _heard(self) -> WireGuardNode | None:
+        return self._published.items.get(self._node)
 
     def _own_path(self) -> str:
         return f"{PUBLISHED}/{self._node}"
@@ -223,6 +228,10 @@ class Kube:
             return None
         readers = data if writer == self._node else {self._node} & set(data)
         return NodeHalves(writer, {r: _parse_halves(data[r]) for r in readers})
+
+
+def _was(what: str, before: object) -> str:
+    return f"{what} {'was missing' if before is None else 'was another'}"
 
 
 def _parse_halves(value: object) -> Halves:

@@ -38,13 +38,14 @@ class Watch:
         cni: Path | None = None,
         attachments: Path | None = None,
     ) -> None:
-        """`devices` are our interfaces; routes into `overlay` matter whoever sets them.
+        """`devices` are our interfaces; routes into `overlay`, which may be set anew at any time,
+        matter whoever sets them.
 
         `cni` is the file for the runtime, `attachments` the directory of the runtime's notes (see
         agent.network.attachments); their directories must exist. OSError.
         """
         self._devices = frozenset(devices)
-        self._overlay = tuple(overlay)
+        self.overlay = tuple(overlay)
         self._files: dict[str, FileWatch] = {}
         if cni:
             self._files["cni"] = FileWatch(cni.parent, cni.name)
@@ -96,7 +97,7 @@ class Watch:
                 # Routes go with the address that they name as their source.
                 return frozenset({"links", "routes"})
             case netlinkevents.RouteEvent(prefix, ours):
-                if ours or any(_overlap(prefix, network) for network in self._overlay):
+                if ours or any(_overlap(prefix, network) for network in self.overlay):
                     return frozenset({"guard", "routes"})
             case netlinkevents.RuleEvent(ours=True):
                 return frozenset({"routes"})

@@ -18,6 +18,9 @@ class Rig:
         self.path, self.rotations = path, 0
         self.status: dict[str, Any] | None = None
 
+    async def told(self) -> dict[str, Any] | None:
+        return self.status
+
     def rotate(self) -> None:
         self.rotations += 1
 
@@ -25,7 +28,7 @@ class Rig:
         """Each answer, or the error's text."""
 
         async def run() -> list[Any]:
-            control = Control(lambda: self.status, self.rotate)
+            control = Control(self.told, self.rotate)
             serving = asyncio.create_task(control.serve(listen(self.path)))
             try:
                 return [await asyncio.to_thread(self._ask, one) for one in requests]

@@ -3,9 +3,10 @@ from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from os import urandom
 
-from agent.decisions import Decision, Decisions, Identity, Known
+from agent.decisions import Decision, Decisions, Identity, Known, peer_routes
 from agent.model import LANES, Halves, NodeFacts, WireGuardNode
-from wgpy.protocol.config import ZERO_KEY, InterfaceChange, InterfaceStats, PeerStats
+from agent.topology import survey
+from wgpy.protocol.config import ZERO_KEY, InterfaceChange, InterfaceStats, Network, PeerStats
 
 SECOND = 10**9
 NODES = {
@@ -19,6 +20,8 @@ NODES = {
     for number in (1, 2)
 }
 
+POD_CIDR = {name: facts.pod_cidrs[0] for name, facts in NODES.items()}
+
 
 class Host:
     """A node whose kernel does at once what it is told."""
@@ -26,7 +29,7 @@ class Host:
     def __init__(self, name: str) -> None:
         self.name = name
         self.devices: tuple[InterfaceStats | None, InterfaceStats | None] = (None, None)
-        self.routes: dict[str, int] = {}
+        self.routes: dict[Network, int] = {}
         self.published: WireGuardNode | None = None
         self.halves: Mapping[str, Halves] = {}
         self.start()
@@ -52,7 +55,7 @@ class Host:
             )
         )
         self.devices = first, second
-        self.routes = {n: p.route for n, p in decision.plan.peers.items() if p.route is not None}
+        self.routes = {r.prefix: r.lane for r in decision.desired.pod_routes if r.lane is not None}
         self.published, self.halves = decision.publish, decision.desired.halves
         return decision
 
@@ -106,8 +109,8 @@ def run(one: Host, other: Host, start: int, seconds: int) -> int:
 def test_two_nodes_agree_on_keys_by_what_they_publish_alone() -> None:
     one, other = Host("node-1"), Host("node-2")
     run(one, other, 100, 10)
-    assert one.routes == {"node-2": 0}
-    assert other.routes == {"node-1": 0}
+    assert one.routes == {POD_CIDR["node-2"]: 0}
+    assert other.routes == {POD_CIDR["node-1"]: 0}
     for lane in LANES:
         first, second = one.devices[lane], other.devices[lane]
         assert first is not None
@@ -131,8 +134,8 @@ def test_an_agent_that_restarts_leaves_all_as_it_is_and_then_has_new_keys() -> N
     now = run(one, other, now, 400)
     old = {device.public_key for device in before if device}
     assert not old & {device.public_key for device in one.devices if device}
-    assert one.routes == {"node-2": 0}
-    assert other.routes == {"node-1": 0}
+    assert one.routes == {POD_CIDR["node-2"]: 0}
+    assert other.routes == {POD_CIDR["node-1"]: 0}
     decision = one.turn(now, other)
     assert decision.plan.rotation.stage == "steady"
     assert decision.desired.problems == ()
@@ -143,3 +146,13 @@ def test_what_is_published_is_the_node_as_it_is() -> None:
     assert decision.publish.endpoints == (ip_address("192.0.2.1"),)
     assert [keys.port for keys in decision.publish.lanes] == [51871, 51872]
     assert [keys.epoch for keys in decision.publish.lanes] == [1, 1]
+
+
+def test_the_lane_of_a_peer_is_the_spare_while_its_routes_are_on_both() -> None:
+    cluster = survey("node-1", NODES, {"node-2": Host("node-2").turn(1, Host("node-1")).publish})
+    (pods,) = NODES["node-2"].pod_cidrs
+    address = ip_network("192.0.2.2")
+    assert peer_routes(cluster, {}) == {}
+    assert peer_routes(cluster, {pods: 0, address: 0}) == {"node-2": 0}
+    assert peer_routes(cluster, {pods: 0, address: 1}) == {"node-2": 1}
+    assert peer_routes(cluster, {ip_network("10.244.1.0/24"): 0}) == {}

@@ -12,10 +12,13 @@ from agent.health import served
 def test_checks_say_why_not_and_metrics_are_served() -> None:
     reasons = {"healthy": "", "ready": "no session with b"}
 
+    async def metrics() -> bytes:
+        return b"wgpy_peers 2\n"
+
     async def run() -> list[tuple[int, str]]:
         checks = (lambda: reasons["healthy"], lambda: reasons["ready"])
         async with (
-            served("127.0.0.1", 0, *checks, metrics=lambda: b"wgpy_peers 2\n") as port,
+            served("127.0.0.1", 0, *checks, metrics=metrics) as port,
             aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session,
         ):
             answers = []

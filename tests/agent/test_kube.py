@@ -85,10 +85,10 @@ def test_nothing_is_in_sync_before_all_caches_are() -> None:
 def test_what_is_published_comes_back_confirmed_and_is_not_written_twice() -> None:
     async def scene(rig: Rig) -> None:
         assert rig.kube.confirmed is None
-        assert await rig.kube.publish(published("me")) == ["WireGuardNode me was missing"]
+        assert await rig.kube.publish(published("me")) == ""
         await settle()
         assert rig.kube.confirmed == published("me")
-        assert await rig.kube.publish(published("me")) == []
+        assert await rig.kube.publish(published("me")) == ""
         ((manager, path, body),) = rig.api.written
         assert (manager, path) == ("wgpy-agent", f"{PUBLISHED}/me")
         assert body["metadata"]["ownerReferences"][0]["uid"] == "uid-me"
@@ -101,10 +101,10 @@ def test_an_own_object_that_others_have_altered_is_written_again() -> None:
         await rig.kube.publish(published("me"))
         rig.api.put(f"{PUBLISHED}/me", published("me", 7).to_object("uid-me"))
         await settle()
-        assert await rig.kube.publish(published("me")) == ["WireGuardNode me was another"]
+        assert await rig.kube.publish(published("me")) == "WireGuardNode me was another"
         rig.api.remove(f"{PUBLISHED}/me")
         await settle()
-        assert await rig.kube.publish(published("me")) == ["WireGuardNode me was missing"]
+        assert await rig.kube.publish(published("me")) == "WireGuardNode me was missing"
 
     play(scene)
 
@@ -148,9 +148,9 @@ def test_halves_that_make_no_sense_are_a_problem(value: object) -> None:
 def test_own_halves_are_written_once_and_again_when_altered() -> None:
     async def scene(rig: Rig) -> None:
         wanted = {"b": HALVES}
-        assert await rig.kube.publish_halves(wanted) == ["Secret wgpy-me was missing"]
+        assert await rig.kube.publish_halves(wanted) == ""
         await settle()
-        assert await rig.kube.publish_halves(wanted) == []
+        assert await rig.kube.publish_halves(wanted) == ""
         (_, path, body) = rig.api.written[-1]
         assert path == f"{SECRETS}/wgpy-me"
         assert body["metadata"]["labels"] == {"wgpy.io/node": "me"}
@@ -158,13 +158,13 @@ def test_own_halves_are_written_once_and_again_when_altered() -> None:
         assert rig.kube.halves == {}
         rig.api.put(path, secret("me", {"b": encoded((None, None))}))
         await settle()
-        assert await rig.kube.publish_halves(wanted) == ["Secret wgpy-me was another"]
+        assert await rig.kube.publish_halves(wanted) == "Secret wgpy-me was another"
         await settle()
         rig.api.put(path, secret("me", {"b": "rubbish"}))
         await settle()
         assert await rig.kube.publish_halves(wanted)
         await settle()
-        assert await rig.kube.publish_halves({}) == ["Secret wgpy-me was another"]
+        assert await rig.kube.publish_halves({}) == ""
         assert rig.api.written[-1][2]["data"] == {}
 
     play(scene)
@@ -176,7 +176,7 @@ def test_what_others_add_to_our_secret_does_not_make_us_write_for_ever() -> None
         data = {"b": encoded(HALVES), "stranger": encoded(HALVES)}
         rig.api.put(f"{SECRETS}/wgpy-me", secret("me", data))
         await settle()
-        assert await rig.kube.publish_halves({"b": HALVES}) == []
+        assert await rig.kube.publish_halves({"b": HALVES}) == ""
 
     play(scene)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cluster.controlplane import ControlPlane
+from tests.cluster.install import install
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +15,10 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlP
     """Tests of it are all in one xdist_group, so that one run has one."""
     with ControlPlane(tmp_path_factory.mktemp("control-plane")) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def installed(control_plane: ControlPlane) -> ControlPlane:
+    """With the agent's manifests applied."""
+    install(control_plane.admin)
+    return control_plane

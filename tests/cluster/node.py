@@ -70,6 +70,11 @@ class Node:
         assert self._holder.stdout is not None
         assert self._holder.stdout.readline() == b"ready\n", f"node {name} does not start"
 
+    @property
+    def pid(self) -> int:
+        """Of a process that is in all its namespaces."""
+        return self._holder.pid
+
     def run(self, *argv: str, stdin: str | None = None, timeout: float = 60) -> str:
         """What the command wrote; `CommandFailed` as of `interop.shell.run`."""
         return run(*self._enter(), *argv, stdin=stdin, timeout=timeout)

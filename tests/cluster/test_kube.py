@@ -21,10 +21,10 @@ from agent.apiserver import ApiServer, from_kubeconfig
 from agent.kube import NODES, PUBLISHED, Kube
 from agent.model import Halves, LaneKeys, SealedHalf, WireGuardNode
 from agent.watch import Pace
-from interop.shell import wait_until
 from tests.agent.kustomize import BASES, MANIFESTS, build
 from tests.cluster.api import Api, ApiError, Json
 from tests.cluster.controlplane import ControlPlane
+from tests.cluster.install import NEWER, apply
 from tests.cluster.relay import Relay
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("cluster")]
@@ -33,63 +33,6 @@ _NAMESPACE = "wgpy-system"
 _ACCOUNT = "wgpy-agent"
 _HALVES: Halves = (SealedHalf(1, 2, b"sealed"), None)
 _PATIENCE = 30.0
-_PLURALS = {
-    "ClusterRole": "clusterroles",
-    "ClusterRoleBinding": "clusterrolebindings",
-    "CustomResourceDefinition": "customresourcedefinitions",
-    "DaemonSet": "daemonsets",
-    "Namespace": "namespaces",
-    "Role": "roles",
-    "RoleBinding": "rolebindings",
-    "ServiceAccount": "serviceaccounts",
-    "ValidatingAdmissionPolicy": "validatingadmissionpolicies",
-    "ValidatingAdmissionPolicyBinding": "validatingadmissionpolicybindings",
-}
-# Since 1.30; the server of these tests is older.
-_NEWER = {"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
-
-
-def _collection(one: Json) -> str:
-    version = one["apiVersion"]
-    root = f"/apis/{version}" if "/" in version else f"/api/{version}"
-    namespace = one["metadata"].get("namespace")
-    scope = f"/namespaces/{namespace}" if namespace else ""
-    return f"{root}{scope}/{_PLURALS[one['kind']]}"
-
-
-def _apply(admin: Api, objects: list[Json]) -> list[str]:
-    """As `kubectl create -k`; kinds that the server does not have, by name."""
-    missing = []
-    for one in objects:
-        path = _collection(one)
-        try:
-            admin.create(path, one)
-        except ApiError as error:
-            if error.status == 409:
-                admin.merge(f"{path}/{one['metadata']['name']}", one)
-            elif error.status == 404 and one["kind"] in _NEWER:
-                missing.append(one["kind"])
-            else:
-                raise
-    return missing
-
-
-@pytest.fixture(scope="module")
-def installed(control_plane: ControlPlane) -> ControlPlane:
-    """With the generic base applied."""
-    admin = control_plane.admin
-    _apply(admin, build(MANIFESTS / "generic"))
-    # No controller creates it here.
-    wait_until("the CRD is served", lambda: _is_served(admin), _PATIENCE)
-    return control_plane
-
-
-def _is_served(admin: Api) -> bool:
-    try:
-        admin.get(PUBLISHED)
-    except ApiError:
-        return False
-    return True
 
 
 @pytest.fixture
@@ -162,8 +105,8 @@ def _pace() -> Pace:
 
 @pytest.mark.parametrize("base", BASES)
 def test_a_base_is_accepted_whole(base: str, control_plane: ControlPlane) -> None:
-    missing = _apply(control_plane.admin, build(MANIFESTS / base))
-    assert set(missing) <= _NEWER
+    missing = apply(control_plane.admin, build(MANIFESTS / base))
+    assert set(missing) <= NEWER
 
 
 def test_what_a_node_publishes_is_confirmed_with_owner_and_status(
@@ -260,7 +203,7 @@ def test_an_object_deleted_by_hand_is_seen_and_written_again(
         await agent.until(lambda: kube.confirmed)
         installed.admin.delete(f"{PUBLISHED}/{node}")
         await agent.until(lambda: kube.confirmed is None)
-        assert await kube.publish(published(node)) == [f"WireGuardNode {node} was missing"]
+        assert await kube.publish(published(node)) == f"WireGuardNode {node} was missing"
         await agent.until(lambda: kube.confirmed == published(node))
 
     play(installed, node, tmp_path, scene)

@@ -162,8 +162,7 @@ def test_interface_values_are_set_and_taken_away(interface: str) -> None:
     set_interface(interface, change)
     found = get_interface(interface)
     assert (found.private_key, found.listen_port, found.fwmark) == (PRIVATE_KEY, 45321, 2**32 - 1)
-    if found.public_key is not None:
-        assert found.public_key == public_key(PRIVATE_KEY)
+    assert found.public_key == public_key(PRIVATE_KEY)
     set_interface(interface, InterfaceChange(fwmark=0))
     assert get_interface(interface) == replace(found, fwmark=0)
     set_interface(interface, InterfaceChange(ZERO_KEY))

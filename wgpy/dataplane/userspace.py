@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from errno import EACCES, ECONNREFUSED, EEXIST, EINVAL, EIO, ENODEV, ENOENT, EPERM, ETIMEDOUT
 from functools import partial
 from pathlib import Path
@@ -41,10 +42,17 @@ class UserspacePlane:
             return is_live(socket_path(name))
 
     def get(self, name: str) -> InterfaceStats:
-        """What interface `name` tells."""
+        """What interface `name` tells, and the public key, which UAPI leaves out."""
         check_name(name)
         with _told(name):
-            return client.get(name)
+            stats = client.get(name)
+        if stats.private_key is None:
+            return stats
+        # Only here: to load it takes longer than to ask.
+        from nacl.bindings import crypto_scalarmult_base
+
+        # bytes(): a Secret is no exact bytes object, which the binding asks for.
+        return replace(stats, public_key=crypto_scalarmult_base(bytes(stats.private_key)))
 
     def set(self, name: str, change: InterfaceChange) -> None:
         """Apply `change`; our daemon does so wholly or not at all."""

@@ -20,8 +20,8 @@ import uvloop
 from tun import Tun
 from wgpy.device.daemonise import Parent, fork, leave_terminal
 from wgpy.device.device import Device
-from wgpy.harden import harden
 from wgpy.device.options import DeviceOptions
+from wgpy.harden import harden
 from wgpy.uapi import listener
 from wgpy.uapi.paths import socket_path
 from wgpy.uapi.server import UapiServer

@@ -16,10 +16,10 @@ from wgpy.device.bind import Bind
 from wgpy.device.channel import Channel
 from wgpy.device.counters import CounterTable, SharedCounter
 from wgpy.device.datapath import DataPath
-from wgpy.harden import harden
 from wgpy.device.messages import Begin, Configure, Link, News, Reports, Sockets, Strays
 from wgpy.device.options import DeviceOptions
 from wgpy.device.sizes import RECEIVE_SIZE
+from wgpy.harden import harden
 from wgpy.protocol.batch import DatagramBatch, Slab
 from wgpy.protocol.follower import Follower
 from wgpy.protocol.shared import Stray

@@ -1,6 +1,5 @@
 """The commands show and showconf."""
 
-import dataclasses
 import errno
 import os
 import sys
@@ -10,14 +9,13 @@ from wgpy.dataplane import DataPlaneError, get_interface, list_interfaces
 from wgpy.protocol.config import InterfaceStats
 from wgpy.tools.errors import UsageError
 from wgpy.tools.fields import FIELDS, field_lines, json_object
-from wgpy.tools.keys import public_key
 from wgpy.tools.pretty import Style, interface_text
 from wgpy.tools.showconf import config_text
 
 
 def showconf(name: str) -> None:
     """Print interface `name` as a configuration file."""
-    sys.stdout.write(config_text(_complete(get_interface(name))))
+    sys.stdout.write(config_text(get_interface(name)))
 
 
 def show(arguments: list[str]) -> int:
@@ -35,7 +33,7 @@ def show(arguments: list[str]) -> int:
         _show_names()
         return 0
     if which != "all":
-        _show_found({which: _complete(get_interface(which))}, words[1:], as_json, prefixed=False)
+        _show_found({which: get_interface(which)}, words[1:], as_json, prefixed=False)
         return 0
     found, status = _get_all()
     _show_found(found, words[1:], as_json, prefixed=True)
@@ -53,20 +51,13 @@ def _get_all() -> tuple[dict[str, InterfaceStats], int]:
     status = 0
     for name in list_interfaces():
         try:
-            found[name] = _complete(get_interface(name))
+            found[name] = get_interface(name)
         except DataPlaneError as error:
             # One that has gone since it was listed is no failure.
             if error.errno != errno.ENODEV:
                 print(f"wgpy: {name}: {error}", file=sys.stderr)
                 status = 1
     return found, status
-
-
-def _complete(stats: InterfaceStats) -> InterfaceStats:
-    """With the public key, which userspace interfaces do not tell."""
-    if stats.public_key is not None or stats.private_key is None:
-        return stats
-    return dataclasses.replace(stats, public_key=public_key(stats.private_key))
 
 
 def _show_found(

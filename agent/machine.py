@@ -1,0 +1,210 @@
+"""All of this node that the agent keeps in order, each thing by itself. Blocking.
+
+The order is that of safety: what keeps packets from leaking is there before the first link, and
+the runtime hears of a pod network last.
+"""
+
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
+from math import inf
+from pathlib import Path
+from typing import Any
+
+from agent.backend import Backend, LaneDesired, LanesDesired
+from agent.decisions import Devices
+from agent.keeper import Keeper, Outcome
+from agent.model import Address, Problem
+from agent.network import attachments, mtu
+from agent.network.base import POD_BRIDGE, NetworkError, explained
+from agent.network.cni import FILE, Cni, CniDesired
+from agent.network.firewall import open_firewall
+from agent.network.guard import Guard, GuardDesired, is_guard
+from agent.network.links import Link, Links, LinksDesired
+from agent.network.neighbours import Neighbours, NeighboursDesired
+from agent.network.nft import is_available
+from agent.network.routes import Route, Routes, RoutesDesired
+from agent.network.rtnetlink import device_names, open_rtnetlink, own_routes, present_families
+from agent.network.ruleset import FirewallDesired
+from agent.network.sysctls import STATE, Sysctls, node_sysctls
+from agent.network.watch import Watch
+from agent.topology import Desired, PeerRoute
+from wgpy.protocol.config import Network
+
+LANE_NAMES = ("wgpy0", "wgpy1")
+# By resource, those that must be in order before it is touched.
+_NEEDS = {
+    "lanes": ("guard", "firewall"),
+    "links": ("lanes",),
+    "routes": ("lanes", "links"),
+    "cni": ("guard", "firewall", "lanes"),
+}
+
+
+class Machine:
+    """This node. NetworkError if it has no packet filter; OSError if it cannot be watched."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        cni: Path,
+        proc_sys: Path,
+        results: Path = attachments.RESULTS,
+        state: Path = STATE,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`cni` is the runtime's directory, `results` that of its notes about attachments."""
+        self._backend = backend
+        self._results = results
+        self._versions = tuple(present_families())
+        self._firewall = open_firewall()
+        self._neighbours = Neighbours() if is_available() else None
+        self._cni = Cni(cni)
+        resources = [
+            Guard(),
+            self._firewall,
+            backend,
+            Sysctls(proc_sys, state),
+            Links(),
+            Routes(),
+            *([self._neighbours] if self._neighbours else []),
+            self._cni,
+        ]
+        self._keepers: dict[str, Keeper[Any]] = {
+            resource.name: Keeper[Any](resource, clock) for resource in resources
+        }
+        for directory in (cni, results):
+            directory.mkdir(parents=True, exist_ok=True)
+        self.watch = Watch((*LANE_NAMES, POD_BRIDGE), (), cni / FILE, results)
+        self._routes: dict[Network, int] = {}
+
+    def close(self) -> None:
+        """Everything stays as it is, but nobody looks after it."""
+        self.watch.close()
+
+    def devices(self) -> Devices:
+        """What the lanes tell; None for one that is not there. NetworkError."""
+        stats = self._backend.stats()
+        return stats.get(LANE_NAMES[0]), stats.get(LANE_NAMES[1])
+
+    def routes(self) -> Mapping[Network, int]:
+        """The lane of each prefix, as the kernel has it. NetworkError."""
+        if not self._keepers["routes"].settled:
+            try:
+                with open_rtnetlink() as ip:
+                    found = own_routes(ip)
+            except OSError as error:
+                raise explained("routes", error) from None
+            self._routes = {
+                route.prefix: LANE_NAMES.index(route.device)
+                for route in found
+                if route.device in LANE_NAMES
+            }
+        return self._routes
+
+    def path_mtus(self, endpoints: Iterable[Address]) -> dict[Address, int]:
+        """Inner MTU of the path to each endpoint, as far as there is one. NetworkError."""
+        return mtu.path_mtus(endpoints)
+
+    def look(self, names: Iterable[str] | None = None) -> None:
+        """At these resources, or at all of them, in the next turn."""
+        for name in self._keepers if names is None else names:
+            if name in self._keepers:
+                self._keepers[name].look()
+
+    def turn(self, desired: Desired) -> list[Outcome]:
+        """Bring into order what is due."""
+        self.watch.overlay = desired.overlay
+        for name, wish in wishes(desired, self._versions):
+            self._keepers[name].want(wish)
+        if self._neighbours is not None and self._keepers["neighbours"].due_at < inf:
+            self._keepers["neighbours"].want(self._attached())
+        outcomes = []
+        for keeper in self._keepers.values():
+            if self._may(keeper):
+                outcome = keeper.turn()
+                if outcome is not None:
+                    outcomes.append(outcome)
+        return outcomes
+
+    @property
+    def unsettled(self) -> list[str]:
+        """Names of the resources that are not as they were desired last."""
+        return [name for name, keeper in self._keepers.items() if not keeper.settled]
+
+    @property
+    def due_at(self) -> float:
+        """When the next of them is due."""
+        return min(keeper.due_at for keeper in self._keepers.values() if self._may(keeper))
+
+    def drops(self) -> dict[str, int]:
+        """Packets that the packet filter has dropped, by reason. NetworkError."""
+        tables = [self._firewall, *([self._neighbours] if self._neighbours else [])]
+        return {
+            reason: count.packets for table in tables for reason, count in table.counters().items()
+        }
+
+    def problems(self) -> Iterator[Problem]:
+        """What is not in order, and what this node lacks."""
+        for keeper in self._keepers.values():
+            if keeper.error is not None:
+                yield Problem("error", f"{keeper.name}: {keeper.error.what}", keeper.error.advice)
+        if self._neighbours is None:
+            what = "pods of this node can pose as each other: there is no nftables"
+            yield Problem("warning", what, "install nftables")
+        with suppress(NetworkError):
+            for name in self._cni.preceded_by():
+                what = f"the container runtime takes {name} before {FILE}"
+                yield Problem("error", what, f"remove {name} if no other network is to be used")
+
+    def _may(self, keeper: Keeper[Any]) -> bool:
+        return all(self._keepers[need].settled for need in _NEEDS.get(keeper.name, ()))
+
+    def _attached(self) -> NeighboursDesired:
+        with open_rtnetlink() as ip:
+            links = device_names(ip).values()
+        return NeighboursDesired(attachments.read_attachments(self._results, links))
+
+
+def guard_first(overlay: tuple[Network, ...]) -> None:
+    """Nothing leaves for these ranges in the clear, before the cluster is known. NetworkError.
+
+    What an earlier agent has left is better informed, and stays.
+    """
+    with open_rtnetlink() as ip:
+        guarded = any(map(is_guard, own_routes(ip)))
+    if not guarded:
+        Guard().reconcile(GuardDesired(overlay))
+
+
+def wishes(desired: Desired, versions: Collection[int]) -> Iterator[tuple[str, Any]]:
+    """For each resource what it should be, of the `versions` of IP that this host has."""
+
+    def own(networks: Iterable[Network]) -> tuple[Network, ...]:
+        return tuple(network for network in networks if network.version in versions)
+
+    def routes(wanted: Iterable[PeerRoute]) -> tuple[Route, ...]:
+        return tuple(
+            Route(
+                route.prefix,
+                None if route.lane is None else LANE_NAMES[route.lane],
+                route.mtu,
+                route.source,
+            )
+            for route in wanted
+            if route.prefix.version in versions
+        )
+
+    overlay, local = own(desired.overlay), own(desired.local)
+    addresses = tuple(a for a in desired.addresses if a.version in versions)
+    size = mtu.lane_mtu(r.mtu for r in (*desired.pod_routes, *desired.node_routes) if r.mtu)
+    links = [Link(name, size, addresses) for name in LANE_NAMES]
+    bridge = Link(POD_BRIDGE, size, None, required=False)
+    lanes = zip(LANE_NAMES, desired.lanes, strict=True)
+    yield "guard", GuardDesired(overlay)
+    yield "firewall", FirewallDesired(LANE_NAMES, overlay, local, own(desired.nodes))
+    yield "lanes", LanesDesired(tuple(LaneDesired(name, config) for name, config in lanes))
+    yield "sysctls", node_sysctls(LANE_NAMES, {network.version for network in overlay})
+    yield "links", LinksDesired((*links, bridge))
+    yield "routes", RoutesDesired(routes(desired.pod_routes), routes(desired.node_routes))
+    yield "cni", CniDesired(local, size)

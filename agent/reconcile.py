@@ -1,0 +1,106 @@
+"""One pass of the agent: look, decide, bring about. Blocking, for the agent's worker thread."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from os import urandom
+
+from agent.decisions import Decision, Decisions, Devices, Identity, Known
+from agent.keeper import Outcome
+from agent.lanefacts import Timing
+from agent.machine import Machine
+from agent.model import Address, Halves, NodeFacts, Problem, WireGuardNode
+
+
+@dataclass(frozen=True, slots=True)
+class Caches:
+    """The cluster as the API server has told it, all of it in sync."""
+
+    nodes: Mapping[str, NodeFacts]
+    published: Mapping[str, WireGuardNode]
+    # By writer, what it has for us.
+    halves: Mapping[str, Halves]
+    # Own object, as the API server has it.
+    confirmed: WireGuardNode | None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a pass has come to."""
+
+    decision: Decision
+    # Devices as they were before it, and the wall clock then, nanoseconds.
+    devices: Devices
+    now_ns: int
+    outcomes: list[Outcome]
+    # Packets that the packet filter has dropped so far, by reason.
+    drops: Mapping[str, int]
+    problems: tuple[Problem, ...]
+    # Resources that are not as they should be, and when to try again, by the monotonic clock.
+    unsettled: tuple[str, ...]
+    due_at: float
+
+
+class Reconciler:
+    """Brings this node to what the cluster says that it should be."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        machine: Machine,
+        clock: Callable[[], float],
+        clock_ns: Callable[[], int],
+        timing: Timing,
+    ) -> None:
+        """`clock` is monotonic, seconds; `clock_ns` the wall clock."""
+        self._identity = identity
+        self._machine = machine
+        self._clock = clock
+        self._clock_ns = clock_ns
+        self._timing = timing
+        self._decisions: Decisions | None = None
+        self._mtus: dict[Address, int] = {}
+        self._measured: frozenset[Address] | None = None
+
+    def reconcile(self, caches: Caches, look: frozenset[str] | None, rotate: bool) -> Result:
+        """`look` names the resources that may have changed; None: all. NetworkError.
+
+        `rotate` asks for new keys. The first pass adopts what an earlier agent has left.
+        """
+        self._machine.look(look)
+        devices, now_ns = self._machine.devices(), self._clock_ns()
+        if self._decisions is None:
+            self._decisions = Decisions(
+                self._identity, urandom, devices, caches.confirmed, self._timing
+            )
+        if rotate:
+            self._decisions.lanes.request_rotation()
+        known = Known(
+            caches.nodes,
+            caches.published,
+            caches.halves,
+            devices,
+            self._machine.routes(),
+            caches.confirmed,
+            self._path_mtus(caches.published, look is None),
+        )
+        decision = self._decisions.decide(self._clock(), now_ns, known)
+        outcomes = self._machine.turn(decision.desired)
+        return Result(
+            decision,
+            devices,
+            now_ns,
+            outcomes,
+            self._machine.drops(),
+            tuple(self._machine.problems()),
+            tuple(self._machine.unsettled),
+            self._machine.due_at,
+        )
+
+    def _path_mtus(
+        self, published: Mapping[str, WireGuardNode], measure: bool
+    ) -> dict[Address, int]:
+        endpoints = frozenset(a for node in published.values() for a in node.endpoints)
+        if measure or endpoints != self._measured:
+            self._mtus = self._machine.path_mtus(endpoints)
+            self._measured = endpoints
+        return self._mtus

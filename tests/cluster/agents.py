@@ -1,0 +1,142 @@
+"""The agent on the nodes of a cluster, as its two DaemonSets run it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+from interop.shell import CommandFailed, wait_until
+from tests.cluster.api import Api, ApiError, Json
+from tests.cluster.cluster import Cluster
+
+NAMESPACE = "wgpy-system"
+ACCOUNT = "wgpy-agent"
+AGENT = (sys.executable, "-P", "-m", "agent")
+_ROOT = Path(__file__).parents[2]
+_PATIENCE = 60.0
+
+
+class Agents:
+    """Per node (from 1) a launcher and an agent; ended with the cluster."""
+
+    def __init__(self, cluster: Cluster, *options: str) -> None:
+        """`options` are of `wgpy-agent run`, for all nodes."""
+        self.cluster = cluster
+        self._options = options
+        self._accounts: dict[int, dict[str, str]] = {}
+        self._agents: dict[int, subprocess.Popen[bytes]] = {}
+        self._launchers: dict[int, subprocess.Popen[bytes]] = {}
+
+    @property
+    def numbers(self) -> range:
+        return range(1, len(self.cluster.nodes) + 1)
+
+    @property
+    def admin(self) -> Api:
+        return self.cluster.control_plane.admin
+
+    def start(self) -> None:
+        """All of them; they are ready when this returns."""
+        for number in self.numbers:
+            self.start_launcher(number)
+            self.start_agent(number)
+        self.wait_ready()
+
+    def start_launcher(self, number: int) -> None:
+        self._launchers[number] = self._start(number, "dataplane", "dataplane")
+
+    def start_agent(self, number: int, *options: str) -> None:
+        """With the pod, and so the token, that it had before, if it had one."""
+        if number not in self._accounts:
+            self._accounts[number] = self.cluster.sign_in(number, NAMESPACE, ACCOUNT)
+        words = ("run", "--resync=30s", *self._options, *options)
+        self._agents[number] = self._start(number, "agent", *words)
+
+    def kill_agent(self, number: int) -> None:
+        """SIGKILL."""
+        self._agents[number].kill()
+        self._agents[number].wait(10)
+
+    def stop_agent(self, number: int) -> None:
+        """As kubelet does it."""
+        self._agents[number].send_signal(signal.SIGTERM)
+        assert self._agents[number].wait(10) == 0
+
+    def kill_launcher(self, number: int) -> None:
+        """SIGKILL; its daemons live on, as they have a process group of their own."""
+        self._launchers[number].kill()
+        self._launchers[number].wait(10)
+
+    def daemons(self, number: int) -> dict[str, int]:
+        """Process id of each lane's userspace daemon."""
+        found = {}
+        for lane in ("wgpy0", "wgpy1"):
+            for word in self._pids(number, f"-- {lane}$"):
+                found[lane] = word
+        return found
+
+    def status(self, number: int) -> Json | None:
+        """What `wgpy-agent status` tells; None if there is nothing yet."""
+        with contextlib.suppress(CommandFailed):
+            told: Json = json.loads(self.run(number, "status", "--json"))
+            return told
+        return None
+
+    def run(self, number: int, *words: str) -> str:
+        """Another command of `wgpy-agent` on a node. CommandFailed."""
+        node = self.cluster.nodes[number - 1]
+        return node.run("env", f"PYTHONPATH={_ROOT}", *AGENT, *words)
+
+    def wait_ready(self, timeout: float = _PATIENCE) -> None:
+        """Each reaches all the others, and nothing moves any more."""
+        for number in self.numbers:
+            wait_until(f"the agent of node {number} is ready", partial(self.ready, number), timeout)
+
+    def ready(self, number: int) -> bool:
+        """Of the object that others see, so that waiting costs the nodes nothing."""
+        peers = len(self.cluster.nodes) - 1
+        status = (self.object(number) or {}).get("status") or {}
+        return (
+            status.get("peers") == {"ready": peers, "total": peers}
+            and status["rotation"]["stage"] == "steady"
+        )
+
+    def object(self, number: int) -> Json | None:
+        """Its WireGuardNode."""
+        name = self.cluster.nodes[number - 1].name
+        try:
+            return self.admin.get(f"/apis/wgpy.io/v1alpha1/wireguardnodes/{name}")
+        except ApiError:
+            return None
+
+    def log(self, number: int, what: str = "agent") -> str:
+        return self._log(number, what).read_text()
+
+    def _pids(self, number: int, pattern: str) -> list[int]:
+        node = self.cluster.nodes[number - 1]
+        found = subprocess.run(["pgrep", "-f", pattern], capture_output=True, text=True)
+        inside = Path(f"/proc/{node.pid}/ns/mnt").readlink()
+        pids = [int(word) for word in found.stdout.split()]
+        return [pid for pid in pids if _mounts(pid) == inside]
+
+    def _start(self, number: int, what: str, *words: str) -> subprocess.Popen[bytes]:
+        environment = {**self._accounts.get(number, {}), "PYTHONPATH": str(_ROOT)}
+        with self._log(number, what).open("ab") as log:
+            return self.cluster.nodes[number - 1].start(
+                *AGENT, *words, output=log, environment=environment
+            )
+
+    def _log(self, number: int, what: str) -> Path:
+        return self.cluster.directory / f"{self.cluster.nodes[number - 1].name}-{what}.log"
+
+
+def _mounts(pid: int) -> Path | None:
+    try:
+        return Path(f"/proc/{pid}/ns/mnt").readlink()
+    except OSError:
+        return None
