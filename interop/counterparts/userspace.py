@@ -30,16 +30,17 @@ class Daemon(Running):
         self.process = process
         self._socket = _SOCKETS / f"{interface}.sock"
         self._log = log
-        self._crashed = False
+        self._ended = False
 
     def stop(self) -> None:
         """SIGTERM.
 
         :raises ScenarioFailed: it had ended by itself, or its socket outlives it.
         """
-        if self._crashed:
+        if self._ended:
             self._socket.unlink(missing_ok=True)
             return
+        self._ended = True
         status = self.process.poll()
         stop(self.process)
         left_behind = self._socket.exists()
@@ -51,7 +52,7 @@ class Daemon(Running):
             raise ScenarioFailed(f"{self.process.args!r} left its socket behind after SIGTERM")
 
     def crash(self) -> None:
-        self._crashed = True
+        self._ended = True
         self.process.kill()
         self.process.wait()
 

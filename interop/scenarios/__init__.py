@@ -6,8 +6,8 @@ from interop.scenarios.registry import SCENARIOS, DoesNotApply, Scenario
 
 for _topic in (
     *("basic", "rekey", "roaming", "silence", "loss"),
-    *("nat", "limits", "clock", "load", "routing", "bulk", "large", "paths"),
-    *("stack", "likeness"),
+    *("nat", "limits", "clock", "load", "routing", "bulk", "large", "hub", "paths"),
+    *("planes", "stack", "likeness"),
 ):
     import_module(f"interop.scenarios.{_topic}")
 

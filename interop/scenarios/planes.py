@@ -1,0 +1,98 @@
+"""One node, two data planes under the same tools: exchanged under traffic, and back."""
+
+from __future__ import annotations
+
+import re
+import signal
+import time
+from contextlib import ExitStack
+
+from interop.counterparts.base import Implementation
+from interop.netns import Lab, add_address
+from interop.scenarios.registry import scenario
+from interop.shell import ScenarioFailed, expect, wait_until
+from interop.tunnel import End, tunnel, wait_for_handshake
+
+_INTERVAL = 0.2
+_GRACE = 1.5
+"""Seconds of traffic that may be lost on top of the exchange itself: a handshake, a slow guest."""
+
+
+@scenario(alone=True)
+def planes_swapped_under_traffic(lab: Lab, left: Implementation, right: Implementation) -> None:
+    """Right's interface is replaced by left's kind, and back, by `wg showconf` and `wg setconf`.
+
+    left ══ echoes both ways, 5 a second ══ right (its own kind)
+                                            right (left's kind): same keys, port, peers
+                                            right (its own kind)
+
+    `wg showconf` and `wg show dump` tell the same before and after each exchange, apart from
+    handshake times and byte counts; echoes are lost only while there is no interface.
+    """
+    a, b = tunnel(lab, left, right)
+    b.add_peer(a, 4, "persistent-keepalive 25")
+    a.ping(b)
+    wait_for_handshake(a, b)
+    with ExitStack() as running:
+        forwards, backwards = (Echoes(running, *way) for way in ((a, b), (b, a)))
+        time.sleep(1)
+        gone = 0.0
+        for kind in (left, right):
+            gone += _exchange(b, kind)
+            wait_until("left gets through again", lambda: a.reaches(b), 10)
+        time.sleep(1)
+        for echoes in (forwards, backwards):
+            lost, most = echoes.lost(), int((gone + 2 * _GRACE) / _INTERVAL)
+            expect(
+                lost <= most, f"{lost} echoes lost; {gone:.1f} s without interface explain {most}"
+            )
+
+
+class Echoes:
+    """Echoes from one end to the other, until the block ends."""
+
+    def __init__(self, block: ExitStack, end: End, peer: End) -> None:
+        self._report = end.lab.directory / f"ping-{end.interface}"
+        output = block.enter_context(self._report.open("wb"))
+        words = f"ping -n -q -i {_INTERVAL} {peer.inner()}"
+        self._process = end.namespace.start(*words.split(), output=output)
+
+    def lost(self) -> int:
+        """End them: how many were not answered."""
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(10)
+        text = self._report.read_text()
+        counts = re.search(r"(\d+) packets transmitted, (\d+) received", text)
+        if counts is None:
+            raise ScenarioFailed(f"ping said: {text}")
+        expect(int(counts[2]) > 0, "no echo was answered at all")
+        return int(counts[1]) - int(counts[2])
+
+
+def _exchange(end: End, kind: Implementation) -> float:
+    """Another implementation takes over the interface; returns how long there was none."""
+    config, dump = _told(end)
+    assert end.running is not None
+    started = time.monotonic()
+    end.running.stop()
+    log = end.lab.directory / f"{end.interface}-{kind.name}.log"
+    end.running = kind.start(end.interface, end.namespace, log)
+    end.lab.callback(end.running.stop)
+    end.implementation = kind
+    end.namespace.run("wg", "setconf", end.interface, "/dev/stdin", stdin=config)
+    end.namespace.ip(f"link set {end.interface} mtu {end.mtu} up")
+    add_address(end.namespace, end.interface, f"{end.inner(4)}/24")
+    add_address(end.namespace, end.interface, f"{end.inner(6)}/64")
+    gone = time.monotonic() - started
+    now, shown = _told(end)
+    expect(now == config, f"`wg showconf` is another after {kind.name} took over")
+    expect(shown == dump, f"`wg show dump` is another after {kind.name} took over")
+    return gone
+
+
+def _told(end: End) -> tuple[str, list[list[str]]]:
+    """What `wg showconf` and `wg show dump` say, the latter without what changes with traffic."""
+    config = end.namespace.run("wg", "showconf", end.interface)
+    own, *peers = end.namespace.run("wg", "show", end.interface, "dump").splitlines()
+    lasting = [[*words[:4], words[7]] for words in (line.split("\t") for line in peers)]
+    return config, [own.split("\t"), *lasting]
