@@ -24,6 +24,7 @@ _KUBEADM = "kubeadm"
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 # A rotation takes a minute or two; two in a row must not meet.
 _LEAST_ROTATION = 600
+_KEEPALIVES = (5, 60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,8 @@ class Options:
     overlay_from_kubeadm: bool
     # Seconds between rotations; None: at start and on demand only.
     rotate_every: float | None
+    # Seconds, of who sends on a lane.
+    keepalive: int
     # Seconds between two looks at everything when nothing happens.
     resync: float
     listen: tuple[str, int]
@@ -68,6 +71,7 @@ def parse(argv: list[str], environ: Mapping[str, str]) -> Options:
         overlay=tuple(dict.fromkeys(overlay)),
         overlay_from_kubeadm=_KUBEADM in told.overlay,
         rotate_every=told.rotate_every,
+        keepalive=told.keepalive,
         resync=told.resync,
         listen=told.listen,
         kubeconfig=told.kubeconfig,
@@ -106,6 +110,13 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
         help=f"a pod range of the cluster, or '{_KUBEADM}' for what kubeadm was told; repeatable",
     )
     add("--rotate-every", type=_type(_rotation), metavar="TIME", help="new keys that often: 24h")
+    add(
+        "--keepalive",
+        type=_type(_keepalive),
+        default="25s",
+        metavar="TIME",
+        help="between nodes; a rotation takes two to four of them, so the same on all nodes",
+    )
     add("--resync", type=_type(_duration), default="60s", help="look at everything that often")
     add("--listen", type=_type(_listen), default=_LISTEN, help="of health checks and metrics")
     add("--kubeconfig", type=Path, help="instead of the pod's ServiceAccount")
@@ -156,6 +167,14 @@ def _rotation(text: str) -> float:
     if seconds < _LEAST_ROTATION:
         raise ValueError(f"{text!r} is less than {_LEAST_ROTATION}s: a rotation needs its time")
     return seconds
+
+
+def _keepalive(text: str) -> int:
+    seconds = _duration(text)
+    # Below, packets that are late count as silence; above, sessions end in between.
+    if not _KEEPALIVES[0] <= seconds <= _KEEPALIVES[1]:
+        raise ValueError(f"{text!r} is not from {_KEEPALIVES[0]}s to {_KEEPALIVES[1]}s")
+    return int(seconds)
 
 
 def _listen(text: str) -> tuple[str, int]:

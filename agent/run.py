@@ -98,7 +98,7 @@ async def _serve(options: Options, worker: _Worker, stack: AsyncExitStack) -> No
     stack.callback(machine.close)
     api = ApiServer(await _configuration(options))
     stack.push_async_callback(api.close)
-    timing = Timing()
+    timing = Timing(keepalive=options.keepalive)
 
     kube = Kube(api, options.node, options.namespace, lambda: loop.wake(), _new_pace, time.time)
     publisher = Publisher(

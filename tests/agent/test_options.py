@@ -22,6 +22,7 @@ def test_a_pod_needs_no_options() -> None:
     assert options.dataplane == "auto"
     assert options.rotate_every is None
     assert options.resync == 60.0
+    assert options.keepalive == 25
     assert options.listen == ("127.0.0.1", 51870)
     assert options.launcher == Path("/run/wgpy/dataplane.sock")
 
@@ -57,6 +58,8 @@ def test_an_empty_launcher_is_none() -> None:
         ("--overlay=10.0.0.1/8", "host bits"),
         ("--rotate-every=1m", "less than 600s"),
         ("--rotate-every=0d", "no time like"),
+        ("--keepalive=4s", "not from 5s to 60s"),
+        ("--keepalive=2m", "not from 5s to 60s"),
         ("--resync=fast", "no time like"),
         ("--listen=localhost:80", "does not appear to be"),
         ("--listen=127.0.0.1:99999", "no ADDRESS:PORT"),
