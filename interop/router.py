@@ -21,9 +21,14 @@ class FarEnd(End):
 
 
 def routed_pair(
-    lab: Lab, left: Implementation, right: Implementation, mtu: int = 1420, outer_mtu: int = 1500
+    lab: Lab,
+    left: Implementation,
+    right: Implementation,
+    mtu: int = 1420,
+    outer_mtu: int = 1500,
+    start: bool = True,
 ) -> tuple[End, End, Namespace]:
-    """The topology above, both interfaces up, no peers yet; the third is the router.
+    """The topology above, both interfaces up if asked for, no peers yet; the third is the router.
 
     :param outer_mtu: of the link between the router and right.
     """
@@ -38,7 +43,9 @@ def routed_pair(
         add_address(router, device, f"10.{net}.0.9/24")
         add_address(router, device, f"fd{net}::9/64")
     for end, net in ((a, 81), (b, 80)):
-        end.join()
+        end.settle()
         end.namespace.ip(f"route add default via 10.{net}.0.9")
         end.namespace.ip(f"-6 route add default via fd{net}::9")
+        if start:
+            end.start()
     return a, b, router

@@ -55,10 +55,14 @@ class End:
 
     def join(self) -> None:
         """Take the outer addresses on eth0, and start."""
+        self.settle()
+        self.start()
+
+    def settle(self) -> None:
+        """Take the outer addresses on eth0, but start nothing."""
         add_address(self.namespace, "eth0", f"{self.outer(4)}/24")
         add_address(self.namespace, "eth0", f"{self.outer(6)}/64")
         self.record()
-        self.start()
 
     def record(self) -> None:
         """Where session keys are kept, keep the whole conversation that they open too."""

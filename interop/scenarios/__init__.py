@@ -6,7 +6,7 @@ from interop.scenarios.registry import SCENARIOS, DoesNotApply, Scenario
 
 for _topic in (
     *("basic", "rekey", "roaming", "silence", "loss"),
-    *("nat", "limits", "clock", "load", "routing", "bulk", "large", "hub", "paths"),
+    *("nat", "limits", "clock", "load", "routing", "bulk", "large", "hub", "paths", "fulltunnel"),
     *("planes", "stack", "likeness"),
 ):
     import_module(f"interop.scenarios.{_topic}")

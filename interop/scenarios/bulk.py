@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import socket
 import threading
@@ -16,6 +17,7 @@ from interop.tunnel import End, tunnel
 _BYTES = 8 << 20
 _PATIENCE = 60.0
 """Seconds that one transfer may take."""
+_OFFLOADS = ("tx", "sg", "tso", "gso", "gro")
 _FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 
@@ -31,6 +33,34 @@ def tcp_bulk(lab: Lab, left: Implementation, right: Implementation) -> None:
         transfer(a, b, inner, forwards=True, backwards=False)
         transfer(a, b, inner, forwards=False, backwards=True)
         transfer(a, b, inner, forwards=True, backwards=True)
+
+
+@scenario(both_ways=False, alone=True)
+def tcp_offloads(lab: Lab, left: Implementation, right: Implementation) -> None:
+    """TCP with segmentation and checksum offloads on and off at either end, all four together.
+
+    left: on  on  off off
+    right: on off on  off       on both links of an end: the tunnel's interface and eth0
+
+    Off means that the host makes every segment and checksum itself, and is given single packets.
+    """
+    a, b = tunnel(lab, left, right)
+    a.ping(b)
+    for on_left, on_right in itertools.product((True, False), repeat=2):
+        for end, on in ((a, on_left), (b, on_right)):
+            for device in (end.interface, "eth0"):
+                _offloads(end, device, on)
+        for inner in (4, 6):
+            transfer(a, b, inner, forwards=True, backwards=True, length=1 << 20)
+
+
+def _offloads(end: End, device: str, on: bool) -> None:
+    """Off is off; what the device does not have cannot be switched on."""
+    state = "on" if on else "off"
+    words = " ".join(f"{feature} {state}" for feature in _OFFLOADS)
+    end.namespace.run("ethtool", "-K", device, *words.split())
+    shown = end.namespace.run("ethtool", "-k", device)
+    expect(on or "tcp-segmentation-offload: on" not in shown, f"{device} keeps its offloads")
 
 
 @scenario(both_ways=False, alone=True)
