@@ -18,6 +18,7 @@ from agent.model import Address, Problem
 from agent.network import attachments, mtu
 from agent.network.base import POD_BRIDGE, NetworkError, explained
 from agent.network.cni import FILE, Cni, CniDesired
+from agent.network.cni import STATE as CNI_STATE
 from agent.network.firewall import open_firewall
 from agent.network.guard import Guard, GuardDesired, is_guard
 from agent.network.links import Link, Links, LinksDesired
@@ -73,9 +74,10 @@ class Machine:
         self._keepers: dict[str, Keeper[Any]] = {
             resource.name: Keeper[Any](resource, clock) for resource in resources
         }
-        for directory in (cni, results):
+        for directory in (cni, results, CNI_STATE):
             directory.mkdir(parents=True, exist_ok=True)
-        self.watch = Watch((*LANE_NAMES, POD_BRIDGE), (), cni / FILE, results)
+        files = (cni / FILE, CNI_STATE / FILE)
+        self.watch = Watch((*LANE_NAMES, POD_BRIDGE), (), files, results)
         self._routes: dict[Network, int] = {}
 
     def close(self) -> None:
@@ -199,7 +201,7 @@ def wishes(desired: Desired, versions: Collection[int]) -> Iterator[tuple[str, A
     addresses = tuple(a for a in desired.addresses if a.version in versions)
     size = mtu.lane_mtu(r.mtu for r in (*desired.pod_routes, *desired.node_routes) if r.mtu)
     links = [Link(name, size, addresses) for name in LANE_NAMES]
-    bridge = Link(POD_BRIDGE, size, None, required=False)
+    bridge = Link(POD_BRIDGE, size, None, local, required=False)
     lanes = zip(LANE_NAMES, desired.lanes, strict=True)
     yield "guard", GuardDesired(overlay)
     yield "firewall", FirewallDesired(LANE_NAMES, overlay, local, own(desired.nodes))

@@ -1,6 +1,10 @@
 """The file that tells the container runtime how pods of this node are attached.
 
 bridge + host-local + portmap, from https://www.cni.dev: no program of ours runs for a pod.
+
+In the runtime's directory is only a link to it. That directory survives a reboot, and what keeps
+pods' packets from leaving in the clear does not: until the agent has made that again, the link
+leads nowhere, and the runtime says that it has no network yet.
 """
 
 import json
@@ -9,11 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.network.base import POD_BRIDGE, Report, explained
-from agent.network.files import write_whole
+from agent.network.files import link_whole, write_whole
 from wgpy.protocol.config import Network
 
 DIRECTORY = Path("/etc/cni/net.d")
 FILE = "10-wgpy.conflist"
+# Gone after a reboot.
+STATE = Path("/run/wgpy")
 # The oldest that has everything we say: any runtime in use reads it.
 _VERSION = "0.4.0"
 # The runtime is root; nobody else needs to know.
@@ -55,33 +61,49 @@ def conflist(desired: CniDesired) -> str:
 
 
 class Cni:
-    """The file in `directory`, which the node's runtime watches."""
+    """The file in `state`, and the link to it in `directory`, which the node's runtime watches."""
 
     name = "cni"
 
-    def __init__(self, directory: Path = DIRECTORY) -> None:
-        self._path = directory / FILE
+    def __init__(self, directory: Path = DIRECTORY, state: Path = STATE) -> None:
+        self._link = directory / FILE
+        self._path = state / FILE
 
     def reconcile(self, desired: CniDesired) -> list[str]:
         report = Report()
-        with report.step(str(self._path)):
+        with report.step(str(self._link)):
+            before = self._read()
             if not desired.pod_cidrs:
-                if _read(self._path) is not None:
-                    self._path.unlink()
-                    report.changed.append(f"{self._path} is removed: this node has no pod CIDR")
+                self._link.unlink(missing_ok=True)
+                self._path.unlink(missing_ok=True)
+                if before is not None:
+                    report.changed.append(f"{self._link} is removed: this node has no pod CIDR")
                 return report.end()
             wanted = (conflist(desired), _MODE)
-            before = _read(self._path)
             if before != wanted:
-                self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+                for path in (self._path, self._link):
+                    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
                 write_whole(self._path, *wanted)
+                # Anew each time: the runtime looks when something happens in its directory.
+                link_whole(self._link, self._path)
                 was = "was missing" if before is None else "was another"
-                report.changed.append(f"{self._path} is written, it {was}")
+                report.changed.append(f"{self._link} is written, it {was}")
         return report.end()
+
+    def _read(self) -> tuple[str, int] | None:
+        """Text and mode, None if there is nothing; what is no link of ours has another text."""
+        if not self._link.is_symlink():
+            return ("", 0) if self._link.exists() else None
+        if self._link.readlink() != self._path:
+            return "", 0
+        try:
+            return self._path.read_text(errors="replace"), stat.S_IMODE(self._path.stat().st_mode)
+        except FileNotFoundError:
+            return None
 
     def preceded_by(self) -> list[str]:
         """Names of files that a runtime takes instead of ours: it takes the first. NetworkError."""
-        directory = self._path.parent
+        directory = self._link.parent
         try:
             found = [path for path in directory.iterdir() if path.suffix in _READ]
         except OSError as error:
@@ -90,10 +112,3 @@ class Cni:
 
     def remove(self) -> None:
         self.reconcile(CniDesired())
-
-
-def _read(path: Path) -> tuple[str, int] | None:
-    try:
-        return path.read_text(errors="replace"), stat.S_IMODE(path.stat().st_mode)
-    except FileNotFoundError:
-        return None

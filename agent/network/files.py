@@ -23,3 +23,11 @@ def write_whole(path: Path, text: str, mode: int = 0o600) -> None:
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
+
+
+def link_whole(path: Path, target: Path) -> None:
+    """Make `path` a symbolic link, replacing what is there in one step. OSError."""
+    beside = path.with_name(f".{path.name}.new")
+    beside.unlink(missing_ok=True)
+    beside.symlink_to(target)
+    os.replace(beside, path)

@@ -6,6 +6,7 @@ from typing import Any
 
 from agent.network.base import Address, NetworkError, Report
 from agent.network.rtnetlink import open_rtnetlink
+from wgpy.protocol.config import Network
 
 # linux/if.h, linux/if_addr.h
 _IFF_UP = 1
@@ -24,6 +25,8 @@ class Link:
     mtu: int = 0
     # Each alone, /32 and /128. None: addresses are somebody else's matter.
     addresses: tuple[Address, ...] | None = ()
+    # Somebody else's are removed where they are in none of these, if there are any.
+    within: tuple[Network, ...] = ()
     # Otherwise it may be missing: CNI makes the pod bridge with the first pod.
     required: bool = True
 
@@ -66,6 +69,8 @@ def _put_link(ip: Any, present: Any, wanted: Link, report: Report) -> None:
             report.changed.append(f"MTU of {wanted.name} is {wanted.mtu}, it was {mtu}")
     if wanted.addresses is not None:
         _put_addresses(ip, index, wanted.name, wanted.addresses, report)
+    elif wanted.within:
+        _drop_addresses(ip, index, wanted.name, wanted.within, report)
     if not present["flags"] & _IFF_UP:
         ip.link("set", index=index, state="up")
         report.changed.append(f"{wanted.name} is up, it was down")
@@ -74,7 +79,31 @@ def _put_link(ip: Any, present: Any, wanted: Link, report: Report) -> None:
 def _put_addresses(
     ip: Any, index: int, name: str, wanted: tuple[Address, ...], report: Report
 ) -> None:
-    present: set[tuple[Address, int]] = {
+    present = _addresses(ip, index)
+    exact = {(address, _FULL[address.version]) for address in wanted}
+    # What is wrong goes first: IPv4 has an address with another length as another address.
+    for address, length in present - exact:
+        _drop_address(ip, index, name, address, length, report)
+    for address, length in exact - present:
+        # No search for duplicates where nobody else is, and no route beside ours.
+        flags = _IFA_F_NODAD | _IFA_F_NOPREFIXROUTE if address.version == 6 else 0
+        with report.step(f"address {address}"):
+            ip.addr("replace", index=index, address=str(address), prefixlen=length, flags=flags)
+            report.changed.append(f"address {address} of {name} is set, it was missing")
+
+
+def _drop_addresses(
+    ip: Any, index: int, name: str, within: tuple[Network, ...], report: Report
+) -> None:
+    """The gateway of a prefix that this node had once: CNI refuses pods while it is there."""
+    for address, length in _addresses(ip, index):
+        if not any(address in network for network in within):
+            _drop_address(ip, index, name, address, length, report)
+
+
+def _addresses(ip: Any, index: int) -> set[tuple[Address, int]]:
+    """Of global scope, with the lengths of their prefixes."""
+    return {
         (
             ip_address(found.get_attr("IFA_LOCAL") or found.get_attr("IFA_ADDRESS")),
             found["prefixlen"],
@@ -82,15 +111,11 @@ def _put_addresses(
         for found in ip.get_addr(index=index)
         if found["scope"] == _RT_SCOPE_UNIVERSE
     }
-    exact = {(address, _FULL[address.version]) for address in wanted}
-    # What is wrong goes first: IPv4 has an address with another length as another address.
-    for address, length in present - exact:
-        with report.step(f"address {address}"):
-            ip.addr("del", index=index, address=str(address), prefixlen=length)
-            report.changed.append(f"address {address}/{length} of {name} is removed")
-    for address, length in exact - present:
-        # No search for duplicates where nobody else is, and no route beside ours.
-        flags = _IFA_F_NODAD | _IFA_F_NOPREFIXROUTE if address.version == 6 else 0
-        with report.step(f"address {address}"):
-            ip.addr("replace", index=index, address=str(address), prefixlen=length, flags=flags)
-            report.changed.append(f"address {address} of {name} is set, it was missing")
+
+
+def _drop_address(
+    ip: Any, index: int, name: str, address: Address, length: int, report: Report
+) -> None:
+    with report.step(f"address {address}"):
+        ip.addr("del", index=index, address=str(address), prefixlen=length)
+        report.changed.append(f"address {address}/{length} of {name} is removed")

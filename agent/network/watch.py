@@ -35,22 +35,20 @@ class Watch:
         self,
         devices: Iterable[str],
         overlay: Iterable[Network] = (),
-        cni: Path | None = None,
+        cni: Iterable[Path] = (),
         attachments: Path | None = None,
     ) -> None:
         """`devices` are our interfaces; routes into `overlay`, which may be set anew at any time,
         matter whoever sets them.
 
-        `cni` is the file for the runtime, `attachments` the directory of the runtime's notes (see
-        agent.network.attachments); their directories must exist. OSError.
+        `cni` are the file for the runtime and the link to it, `attachments` is the directory of
+        the runtime's notes (see agent.network.attachments); all directories must exist. OSError.
         """
         self._devices = frozenset(devices)
         self.overlay = tuple(overlay)
-        self._files: dict[str, FileWatch] = {}
-        if cni:
-            self._files["cni"] = FileWatch(cni.parent, cni.name)
+        self._files = [("cni", FileWatch(path.parent, path.name)) for path in cni]
         if attachments:
-            self._files["neighbours"] = FileWatch(attachments)
+            self._files.append(("neighbours", FileWatch(attachments)))
         self._sockets = netlinkevents.route_socket(), netlinkevents.nft_socket()
         # After subscribing. Events of addresses and settings name devices by their index only.
         self._indexes = {i for i, name in socket.if_nameindex() if name in self._devices}
@@ -60,7 +58,7 @@ class Watch:
 
     def _sources(self) -> Iterator[socket.socket | FileWatch]:
         yield from self._sockets
-        yield from self._files.values()
+        yield from (file for _, file in self._files)
 
     def __enter__(self) -> Self:
         return self
@@ -87,7 +85,7 @@ class Watch:
         for sock in self._sockets:
             for message in netlinkevents.drain(sock):
                 found |= EVERYTHING if message is None else self._concerned(message)
-        return found | {name for name, file in self._files.items() if file.changed()}
+        return found | {name for name, file in self._files if file.changed()}
 
     def _concerned(self, message: Message) -> frozenset[str]:
         match message:

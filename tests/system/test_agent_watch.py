@@ -127,7 +127,7 @@ def test_files_are_watched_by_the_same_descriptor(host: Namespace, tmp_path: Pat
     path, results = tmp_path / "10-wgpy.conflist", tmp_path / "results"
     results.mkdir()
     with host.inside():
-        made = Watch(["wgpy0"], cni=path, attachments=results)
+        made = Watch(["wgpy0"], cni=[path], attachments=results)
     with made:
         path.write_text("{}")
         assert _changes(made) == {"cni"}

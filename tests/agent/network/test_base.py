@@ -58,7 +58,7 @@ def test_a_read_only_proc_is_told_with_advice() -> None:
 
 
 def test_all_resources_have_one_shape_and_names_of_their_own(tmp_path: Path) -> None:
-    cni: Resource[CniDesired] = Cni(tmp_path)
+    cni: Resource[CniDesired] = Cni(tmp_path, tmp_path / "run")
     firewall: Resource[FirewallDesired] = Firewall()
     guard: Resource[GuardDesired] = Guard()
     lanes: type[Resource[LanesDesired]] = Backend

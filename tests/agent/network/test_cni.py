@@ -27,7 +27,7 @@ def test_it_names_the_plugins_with_both_families_and_the_mtu() -> None:
 
 
 def test_it_is_written_once_for_root_alone(tmp_path: Path) -> None:
-    cni = Cni(tmp_path / "net.d")
+    cni = Cni(tmp_path / "net.d", tmp_path / "run")
     path = tmp_path / "net.d" / FILE
     assert cni.reconcile(_DESIRED) == [f"{path} is written, it was missing"]
     inode = path.stat().st_ino
@@ -37,9 +37,23 @@ def test_it_is_written_once_for_root_alone(tmp_path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("drift", ["text", "mode", "gone", "bytes"])
+def test_after_a_reboot_the_runtime_finds_nothing_until_the_agent_has_come(tmp_path: Path) -> None:
+    cni = Cni(tmp_path / "net.d", tmp_path / "run")
+    cni.reconcile(_DESIRED)
+    path = tmp_path / "net.d" / FILE
+    (tmp_path / "run" / FILE).unlink()
+    assert path.is_symlink()
+    assert not path.exists()
+    inode = path.lstat().st_ino
+    assert cni.reconcile(_DESIRED) == [f"{path} is written, it was missing"]
+    assert path.read_text() == conflist(_DESIRED)
+    # The runtime, which watches the directory, hears of it.
+    assert path.lstat().st_ino != inode
+
+
+@pytest.mark.parametrize("drift", ["text", "mode", "gone", "bytes", "file", "other"])
 def test_drift_is_repaired(tmp_path: Path, drift: str) -> None:
-    cni = Cni(tmp_path)
+    cni = Cni(tmp_path, tmp_path / "run")
     cni.reconcile(_DESIRED)
     path = tmp_path / FILE
     if drift == "text":
@@ -48,15 +62,22 @@ def test_drift_is_repaired(tmp_path: Path, drift: str) -> None:
         path.chmod(0o644)
     elif drift == "bytes":
         path.write_bytes(b"\xff\xfe")
+    elif drift == "file":
+        path.unlink()
+        path.write_text(conflist(_DESIRED))
+    elif drift == "other":
+        path.unlink()
+        path.symlink_to("/dev/null")
     else:
         path.unlink()
     assert len(cni.reconcile(_DESIRED)) == 1
+    assert path.is_symlink()
     assert path.read_text() == conflist(_DESIRED)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 def test_a_reader_never_sees_half_a_file(tmp_path: Path) -> None:
-    cni = Cni(tmp_path)
+    cni = Cni(tmp_path, tmp_path / "run")
     cni.reconcile(_DESIRED)
     with (tmp_path / FILE).open() as reader:
         cni.reconcile(CniDesired(_DESIRED.pod_cidrs, 1300))
@@ -65,29 +86,29 @@ def test_a_reader_never_sees_half_a_file(tmp_path: Path) -> None:
 
 def test_what_a_killed_agent_left_behind_is_no_hindrance(tmp_path: Path) -> None:
     (tmp_path / f".{FILE}.new").write_text("half")
-    assert len(Cni(tmp_path).reconcile(_DESIRED)) == 1
-    assert [path.name for path in tmp_path.iterdir()] == [FILE]
+    assert len(Cni(tmp_path, tmp_path / "run").reconcile(_DESIRED)) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == [FILE, "run"]
 
 
 def test_without_pod_cidrs_there_is_no_file(tmp_path: Path) -> None:
-    cni = Cni(tmp_path)
+    cni = Cni(tmp_path, tmp_path / "run")
     cni.reconcile(_DESIRED)
     assert len(cni.reconcile(CniDesired())) == 1
-    assert list(tmp_path.iterdir()) == []
+    assert [*tmp_path.rglob(FILE)] == []
     cni.remove()
 
 
 def test_a_directory_that_is_none_is_told(tmp_path: Path) -> None:
     (tmp_path / "net.d").write_text("")
-    with pytest.raises(NetworkError, match=r"10-wgpy.conflist: Not a directory"):
-        Cni(tmp_path / "net.d").reconcile(_DESIRED)
+    with pytest.raises(NetworkError, match=r"10-wgpy.conflist: File exists"):
+        Cni(tmp_path / "net.d", tmp_path / "run").reconcile(_DESIRED)
 
 
 def test_files_that_a_runtime_takes_instead_are_told(tmp_path: Path) -> None:
-    cni = Cni(tmp_path)
+    cni = Cni(tmp_path, tmp_path / "run")
     cni.reconcile(_DESIRED)
     for name in ("10-flannel.conflist", "05-x.conf", "00-note.txt", "99-loopback.conf"):
         (tmp_path / name).write_text("{}")
     assert cni.preceded_by() == ["05-x.conf", "10-flannel.conflist"]
     with pytest.raises(NetworkError, match="No such file"):
-        Cni(tmp_path / "none").preceded_by()
+        Cni(tmp_path / "none", tmp_path / "run").preceded_by()

@@ -57,7 +57,7 @@ def test_other_files_do_not_count(directory: Path, watch: FileWatch) -> None:
 def test_our_own_writing_counts_and_the_pass_it_causes_finds_nothing(
     directory: Path, watch: FileWatch
 ) -> None:
-    cni = Cni(directory)
+    cni = Cni(directory, directory.parent)
     cni.reconcile(CniDesired())
     assert watch.changed()
     assert cni.reconcile(CniDesired()) == []
