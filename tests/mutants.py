@@ -15,13 +15,15 @@ import numpy as np
 
 from wgpy.protocol import constants
 
+_PMTUDISC_DO = 2
+
 
 def _constant(name: str, value: object) -> Callable[[], None]:
     """Before anything else imports the constants."""
     return lambda: setattr(constants, name, value)
 
 
-def _method(module: str, owner: str, name: str, wrong: Callable[..., Any]) -> Callable[[], None]:
+def _method(module: str, owner: str, name: str, wrong: object) -> Callable[[], None]:
     def plant() -> None:
         found = importlib.import_module(module)
         setattr(getattr(found, owner) if owner else found, name, wrong)
@@ -109,6 +111,19 @@ def _stay_with_the_first_endpoint() -> None:
     setattr(Peer, "_received", received)  # noqa: B010
 
 
+def _keep_keepalive_quiet() -> None:
+    from dataclasses import replace
+
+    from wgpy.protocol.peer import Peer
+
+    right = Peer.stats
+
+    def stats(self: Any) -> Any:
+        return replace(right(self), persistent_keepalive=0)
+
+    setattr(Peer, "stats", stats)  # noqa: B010
+
+
 FAULTS: dict[str, Callable[[], None]] = {
     "no-padding": _constant("MESSAGE_PADDING_MULTIPLE", 1),
     "small-replay-window": _constant("COUNTER_WINDOW_SIZE", 32),
@@ -123,6 +138,16 @@ FAULTS: dict[str, Callable[[], None]] = {
     "any-source-allowed": _trust_every_source,
     "old-timestamps-accepted": _accept_old_timestamps,
     "never-roams": _stay_with_the_first_endpoint,
+    "endless-counters": _constant("REJECT_AFTER_MESSAGES", 2**64 - 1),
+    "no-persistent-keepalive": _method(
+        "wgpy.protocol.peer", "Peer", "set_persistent_keepalive", lambda *_: None
+    ),
+    "keepalive-not-shown": _keep_keepalive_quiet,
+    "no-fwmark": _method("wgpy.device.sockets", "", "set_mark", lambda *_: None),
+    "refuses-fragments": _method("wgpy.device.sockets", "", "_PMTUDISC_DONT", _PMTUDISC_DO),
+    "routing-loops": _method(
+        "wgpy.protocol.outbound", "Outbound", "_is_own_datagram", lambda *_: False
+    ),
 }
 
 

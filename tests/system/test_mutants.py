@@ -27,6 +27,12 @@ _NOTICED_BY = {
     "any-source-allowed": "foreign-source-right",
     "old-timestamps-accepted": "replayed-messages-right",
     "never-roams": "roaming-over-v6-right",
+    "endless-counters": "counters-end",
+    "no-persistent-keepalive": "nat-changes-port-left",
+    "keepalive-not-shown": "planes-swapped-under-traffic-left",
+    "no-fwmark": "full-tunnel-left",
+    "refuses-fragments": "narrow-path-v4-left",
+    "routing-loops": "routing-loop-left",
 }
 
 
