@@ -2,7 +2,7 @@
 
 PYTHON := .venv/bin/python
 TOOLS := wireguard-tools iproute2 iperf3 iputils-ping nftables iptables tcpdump ethtool procps \
-	containernetworking-plugins
+	containernetworking-plugins dnsmasq-base
 
 .PHONY: help demo test check interop bench dev tools root clean
 

@@ -40,6 +40,11 @@ class Agents:
     def admin(self) -> Api:
         return self.cluster.control_plane.admin
 
+    @staticmethod
+    def metrics_address(number: int) -> str:
+        """Where a node's agent serves /metrics."""
+        return f"{Cluster.internal_ips(number)[0]}:51870"
+
     def start(self) -> None:
         """All of them; they are ready when this returns."""
         for number in self.numbers:
@@ -54,7 +59,8 @@ class Agents:
         """With the pod, and so the token, that it had before, if it had one."""
         if number not in self._accounts:
             self._accounts[number] = self.cluster.sign_in(number, NAMESPACE, ACCOUNT)
-        words = ("run", "--resync=30s", *self._options, *options)
+        listen = f"--listen={self.metrics_address(number)}"
+        words = ("run", "--resync=30s", listen, *self._options, *options)
         self._agents[number] = self._start(number, "agent", *words)
 
     def kill_agent(self, number: int) -> None:

@@ -2,7 +2,7 @@
 
   API server (loopback of the machine)
        │ Relay
-   br0 in the namespace `switch`: 198.18.0.1, 2001:2:0:1::1
+   br0 in the namespace `switch`: 198.18.0.1, 2001:2:0:1::1, everybody's default gateway
   ┌────┴────┬─────────┐  veth, `eth0` at the node
 node 1    node 2    node 3       198.18.0.10+N   2001:2:0:1::10+N
   │ CNI bridge                   10.244.N.0/24   fd00:244:0:N::/64
@@ -64,6 +64,9 @@ class Cluster(contextlib.ExitStack):
         for number, (name, namespace) in enumerate(zip(names, members, strict=True), start=1):
             for address in self.internal_ips(number):
                 add_address(namespace, "eth0", _with_length(address))
+            # What has no better way goes out in the clear, as on every machine.
+            for gateway in UNDERLAY_ADDRESSES:
+                namespace.run("ip", "route", "add", "default", "via", gateway)
             for key in ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"):
                 namespace.run("sysctl", "-qw", f"{key}=1")
             node = Node(name, namespace)
