@@ -17,6 +17,10 @@ _LOOP = (
     "wireguard-go takes its own datagrams back from the TUN without end: one echo makes some "
     "hundred thousand packets"
 )
+_RACE = (
+    "wireguard-go may arm its retransmission after the response has come, and initiates again "
+    "after 5 s"
+)
 
 KNOWN_FAULTS = {
     ("ecn-right", "wireguard-go-bookworm"): _NO_ECN,
@@ -29,6 +33,9 @@ KNOWN_FAULTS = {
     ("routing-loop-right", "wireguard-go-bookworm"): _LOOP,
     ("routing-loop-right", "wireguard-go-trixie"): _LOOP,
     ("routing-loop-right", "wireguard-go-sid"): _LOOP,
+    ("restart-and-wait-right", "wireguard-go-bookworm"): _RACE,
+    ("restart-and-wait-right", "wireguard-go-trixie"): _RACE,
+    ("restart-and-wait-right", "wireguard-go-sid"): _RACE,
     ("source-address-disappears-right", "wireguard-go-bookworm"): _OLD_SOURCE,
 }
 """Why, by scenario and counterpart."""

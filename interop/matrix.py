@@ -8,6 +8,7 @@ from pathlib import Path
 
 from interop.results import Result
 from interop.scenarios import SCENARIOS
+from interop.scenarios.likeness import MAY_DIFFER
 
 _SIGNS = {
     "pass": "pass",
@@ -26,7 +27,7 @@ def write(path: Path, implementation: str, version: str, results: Iterable[Resul
     lines = [
         "# Interoperability",
         "",
-        f"`{implementation}` ({version}) on Linux {platform.release()}, by `make interop`.",
+        f"`{implementation}` ({version}) on Linux {platform.release()}, by `interop matrix`.",
         "Seconds are of the whole scenario; kernels run in a virtual machine under emulation.",
         "A scenario says what it asks for in its docstring, under `interop/scenarios/`;",
         "`-left` and `-right` tell on which side of its picture the implementation under test is.",
@@ -45,7 +46,14 @@ def write(path: Path, implementation: str, version: str, results: Iterable[Resul
     if bad:
         lines += ["", "## What did not pass, and why", ""]
         lines += [f"- {r.scenario}, {r.counterpart}: {_one_line(r.detail)}" for r in bad]
+    lines += ["", *_notes()]
     path.write_text("\n".join(lines) + "\n")
+
+
+def _notes() -> list[str]:
+    """What no cell can say; the differences are those that the scenario allows."""
+    text = Path(__file__).with_name("notes.md").read_text()
+    return [text.rstrip(), "", *(f"- {field}: {why}." for field, why in MAY_DIFFER.items())]
 
 
 def _version(counterpart: str, results: Iterable[Result]) -> str:

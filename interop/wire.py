@@ -37,6 +37,10 @@ class Message:
     hop_limit: int
     dont_fragment: bool
     """IPv4's flag; over IPv6 always set, as routers never fragment there."""
+    identification: int
+    """IPv4's; 0 over IPv6."""
+    flow_label: int
+    """IPv6's; 0 over IPv4."""
     checksum: int
     """Of UDP; 0: none."""
     payload: bytes
@@ -145,11 +149,13 @@ def _message_untrusted(at: float, frame: bytes) -> Message | None:
         header = 14 + 4 * (frame[14] & 15)
         source, destination = frame[26:30], frame[30:34]
         traffic_class, hop_limit, dont_fragment = frame[15], frame[22], bool(frame[20] & 0x40)
+        identification, flow_label = int.from_bytes(frame[18:20], "big"), 0
     elif kind == b"\x86\xdd" and len(frame) >= 54 and frame[20] == 17:
         header = 54
         source, destination = frame[22:38], frame[38:54]
         traffic_class, hop_limit = (frame[14] & 15) << 4 | frame[15] >> 4, frame[21]
         dont_fragment = True
+        identification, flow_label = 0, int.from_bytes(frame[15:18], "big") & 0xFFFFF
     else:
         return None
     payload = frame[header + 8 :]
@@ -165,6 +171,8 @@ def _message_untrusted(at: float, frame: bytes) -> Message | None:
         traffic_class,
         hop_limit,
         dont_fragment,
+        identification,
+        flow_label,
         checksum,
         payload,
     )

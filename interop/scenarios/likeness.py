@@ -7,12 +7,19 @@ from typing import NamedTuple
 
 from interop.counterparts.base import Implementation
 from interop.netns import Lab
+from interop.scenarios.bulk import transfer
 from interop.scenarios.registry import scenario
 from interop.shell import expect
 from interop.tunnel import tunnel, wait_for_handshake
-from interop.wire import Message, capture
+from interop.wire import DATA, Message, capture
 
 _MODEL = "the kernel is the model, not another daemon"
+MAY_DIFFER = {
+    "flow_label": "a UDP socket's datagrams get a flow label from their host "
+    "(net.ipv6.auto_flowlabels); the kernel's WireGuard leaves it zero",
+}
+"""Fields that need not be as the kernel's, each with its reason."""
+_SINGLE = ["tx-udp-segmentation", "off", "gso", "off", "gro", "off"]
 _SIZES = (0, 1, 4, 5, 20, 100, 1371, 1372)
 _CLASSES = (0, 1, 2, 3, 46 << 2)
 
@@ -25,18 +32,17 @@ class Face(NamedTuple):
     traffic_class: int
     hop_limit: int
     dont_fragment: bool
+    identified: bool
+    flow_label: bool
     checksum: bool
     source_port: int
-
-    def __str__(self) -> str:
-        return ", ".join(f"{name} {value}" for name, value in self._asdict().items())
 
 
 @scenario(both_ways=False, kernel=_MODEL)
 def looks_like_the_kernel_over_v4(lab: Lab, left: Implementation, right: Implementation) -> None:
     """The same conversation twice, once with each in each role: both send the same messages.
 
-    ours ── handshake, echoes of many sizes and classes ── kernel
+    ours ── handshake, echoes of many sizes and classes, keepalives, TCP ── kernel
     kernel ── the same ── ours
     """
     _compare(lab, left, right, outer=4)
@@ -46,7 +52,7 @@ def looks_like_the_kernel_over_v4(lab: Lab, left: Implementation, right: Impleme
 def looks_like_the_kernel_over_v6(lab: Lab, left: Implementation, right: Implementation) -> None:
     """The same over IPv6.
 
-    ours ── handshake, echoes of many sizes and classes ── kernel
+    ours ── handshake, echoes of many sizes and classes, keepalives, TCP ── kernel
     kernel ── the same ── ours
     """
     _compare(lab, left, right, outer=6)
@@ -68,6 +74,8 @@ def _converse(
     """What left sent and what right sent."""
     with Lab(lab.directory) as room:
         a, b = tunnel(room, left, right, outer)
+        for end in (a, b):  # datagrams one by one on the wire, not as the host hands them over
+            end.namespace.run("ethtool", "-K", "eth0", *_SINGLE)
         with capture(b.namespace, room.directory) as wire:
             a.ping(b)
             wait_for_handshake(a, b)
@@ -76,8 +84,17 @@ def _converse(
                     a.ping(b, inner, f"-s {size}")
                 for traffic_class in _CLASSES:
                     a.ping(b, inner, f"-Q {traffic_class}")
-        called = _faces(wire.messages(source=a.outer(outer)))
-        return called, _faces(wire.messages(source=b.outer(outer)))
+            for end, peer in ((a, b), (b, a)):  # each sends a keepalive at once
+                end.configure(f"peer {peer.keys.public} persistent-keepalive 60000")
+            wire.wait_for("right's keepalive", DATA, b.outer(outer), 5)
+            a.ping(b)
+        with capture(b.namespace, room.directory) as bulk:
+            transfer(a, b, 4, forwards=True, backwards=True, length=1 << 17)
+        called, answered = (
+            _faces(wire.messages(source=address)) + _summary(bulk.messages(source=address))
+            for address in (a.outer(outer), b.outer(outer))
+        )
+        return called, answered
 
 
 def _faces(messages: Iterable[Message]) -> list[Face]:
@@ -88,6 +105,8 @@ def _faces(messages: Iterable[Message]) -> list[Face]:
             message.traffic_class,
             message.hop_limit,
             message.dont_fragment,
+            message.identification != 0,
+            message.flow_label != 0,
             message.checksum != 0,
             message.source_port,
         )
@@ -95,12 +114,21 @@ def _faces(messages: Iterable[Message]) -> list[Face]:
     ]
 
 
+def _summary(messages: list[Message]) -> list[Face]:
+    """Of a stream, whose segments fall as they fall: each face once, at the largest length."""
+    largest = max(len(message.payload) for message in messages)
+    return sorted({face._replace(length=largest) for face in _faces(messages)})
+
+
 def _differences(role: str, ours: list[Face], model: list[Face]) -> list[str]:
-    found = [
-        f"{role}, message {number}: ours {mine}; the kernel's {wanted}"
-        for number, (mine, wanted) in enumerate(zip(ours, model, strict=False), 1)
-        if mine != wanted
-    ]
+    """Each field that differs, with the first message in which it does."""
+    found: dict[str, str] = {}
+    for number, (mine, wanted) in enumerate(zip(ours, model, strict=False), 1):
+        for name in Face._fields:
+            values = getattr(mine, name), getattr(wanted, name)
+            if values[0] != values[1] and name not in MAY_DIFFER:
+                text = f"{role}, {name} of message {number}: {values[0]}, the kernel's {values[1]}"
+                found.setdefault(name, text)
     if len(ours) != len(model):
-        found.append(f"{role}: ours sent {len(ours)} messages, the kernel {len(model)}")
-    return found
+        found["count"] = f"{role}: {len(ours)} messages, the kernel {len(model)}"
+    return list(found.values())
