@@ -25,7 +25,8 @@ check: dev
 	@$(PYTHON) -m pytest -q -n auto -m "not system"
 
 test: root dev tools
-	@$(PYTHON) -m pytest -q -n auto --dist loadgroup
+	@$(PYTHON) -m pytest -q -n auto --dist loadgroup -m "not alone"
+	@$(PYTHON) -m pytest -q -m alone
 
 interop: root dev tools
 	@$(PYTHON) -m interop matrix

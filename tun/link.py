@@ -18,7 +18,8 @@ _log = logging.getLogger("tun")
 # RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR
 _GROUPS = sum(1 << group - 1 for group in (1, 5, 9))
 _IFF_UP = 1
-_IFLA_IFNAME, _IFLA_MTU, _IFLA_GSO_MAX_SEGS, _IFLA_GSO_MAX_SIZE = 3, 4, 40, 41
+_IFLA_IFNAME, _IFLA_MTU, _IFLA_TXQLEN = 3, 4, 13
+_IFLA_GSO_MAX_SEGS, _IFLA_GSO_MAX_SIZE = 40, 41
 _IFLA_AF_SPEC, _IFLA_INET6_ADDR_GEN_MODE, _ADDR_GEN_MODE_NONE = 26, 8, 1
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _RT_SCOPE_UNIVERSE = 0
@@ -132,6 +133,10 @@ class LinkMonitor:
     def set_mtu(self, mtu: int) -> None:
         """OSError EINVAL for what the kernel does not allow."""
         self._set(netlink.attribute(_IFLA_MTU, _UINT.pack(mtu)))
+
+    def set_queue_length(self, packets: int) -> None:
+        """How many may wait to be read. OSError."""
+        self._set(netlink.attribute(_IFLA_TXQLEN, _UINT.pack(packets)))
 
     def set_no_link_local(self) -> None:
         """No IPv6 address but those given to it, as the kernel's tunnels have it. OSError."""

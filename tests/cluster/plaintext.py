@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import struct
+import time
 from collections.abc import Iterator
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
@@ -21,6 +22,7 @@ Overlay: TypeAlias = list[IPv4Network | IPv6Network]
 MARKER = b"wgpy-in-the-clear"
 """Put it into what pods send."""
 API_PORT = 6443
+_BLOCK = 1.5
 _SLL2 = 276
 _SLL2_HEADER = 20
 IPV4, IPV6, ARP = 0x0800, 0x86DD, 0x0806
@@ -40,7 +42,8 @@ class Detector:
         self._path = directory / f"{switch.name}.pcap"
         self._log = directory / f"{switch.name}-tcpdump.log"
         # What comes in at the switch is what nodes have sent: every frame once.
-        argv = f"tcpdump -i any -Q in -s 0 -B 65536 --immediate-mode -U -w {self._path}"
+        # Neither woken nor writing for each: that would cost as much as carrying them.
+        argv = f"tcpdump -i any -Q in -s 0 -B 131072 -w {self._path}"
         with self._log.open("wb") as log:
             self._child = switch.start(*argv.split(), "-Z", "root", output=log)
         wait_until("tcpdump listens", lambda: "listening on" in self._log.read_text(), 10)
@@ -51,6 +54,8 @@ class Detector:
         :raises AssertionError: it missed frames, so that it can tell nothing.
         """
         if self._child.poll() is None:
+            # The kernel hands over what it has once a second.
+            time.sleep(_BLOCK)
             stop(self._child)
         said = self._log.read_text()
         missed = re.search(r"(\d+) packets? dropped by kernel", said)

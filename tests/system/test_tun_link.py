@@ -109,6 +109,8 @@ def test_a_link_is_followed_into_another_namespace_and_back(
         while not link.state().up or link.state().mtu != 1333:
             wait(link)
         link.set_mtu(1420)
+        link.set_queue_length(1000)
+        assert "qlen 1000" in there.ip("link", "show", tun.name)
         assert f"{tun.name}: " in there.ip("link", "show", tun.name)
         assert "mtu 1420" in there.ip("link", "show", tun.name)
     assert len(os.listdir("/proc/self/fd")) == descriptors

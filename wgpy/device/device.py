@@ -27,7 +27,7 @@ from wgpy.device.counters import CounterTable, Places
 from wgpy.device.datapath import DataPath
 from wgpy.device.keylog import KeyLog
 from wgpy.device.options import DeviceOptions
-from wgpy.device.sizes import GSO_HEADERS, LARGEST_GSO, LARGEST_SEND
+from wgpy.device.sizes import GSO_HEADERS, LARGEST_GSO, LARGEST_SEND, TUN_QUEUE
 from wgpy.device.sources import Sources
 from wgpy.device.workers import Workers
 from wgpy.protocol.batch import MAX_BATCH, DatagramBatch, Slab, datagram_size
@@ -99,6 +99,7 @@ class Device(DataPath):
         try:
             device = cls(tun, options, queues)
             device._link.set_mtu(DEFAULT_MTU)
+            device._link.set_queue_length(TUN_QUEUE)
             # A host without IPv6 has no such addresses anyway.
             with contextlib.suppress(OSError):
                 device._link.set_no_link_local()
