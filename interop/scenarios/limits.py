@@ -43,18 +43,32 @@ def counters_end(lab: Lab, left: Implementation, right: Implementation) -> None:
 
 @scenario(both_ways=False, slow=True)
 def keys_end(lab: Lab, left: Implementation, right: Implementation) -> None:
-    """A session of 172 s still carries data, one of 183 s and one of 545 s do not.
+    """A session of 172 s still carries data, one of 183 s does not; then a new one begins.
 
     suite (keys of left) ── silence until 172 s, echo ──> right answers
                          ── silence until 183 s, echo ───x
-                         ── silence until 545 s, echo ───x, and a new handshake works
+                         ── handshake, echo ────────────> right answers
     suite (keys of right) ── the same ──> left
     """
+    _age(lab, left, right, (172.0, True), (_REJECT_AFTER_TIME + 3, False))
+
+
+@scenario(both_ways=False, slow=True)
+def keys_erased(lab: Lab, left: Implementation, right: Implementation) -> None:
+    """After 545 s of silence the old keys are of no use, and a new handshake is answered.
+
+    suite (keys of left) ── silence until 545 s, echo ───x
+                         ── handshake, echo ────────────> right answers
+    suite (keys of right) ── the same ──> left
+    """
+    _age(lab, left, right, (_ERASED_AFTER + 5, False))
+
+
+def _age(lab: Lab, left: Implementation, right: Implementation, *when: tuple[float, bool]) -> None:
+    """Echoes at these ages of a session, and whether they should be answered."""
     both = _speakers(lab, left, right)
     started = time.monotonic()
-    for counter, (age, answers) in enumerate(
-        ((0.0, True), (172.0, True), (_REJECT_AFTER_TIME + 3, False), (_ERASED_AFTER + 5, False))
-    ):
+    for counter, (age, answers) in enumerate(when):
         time.sleep(max(0.0, started + age - time.monotonic()))
         for _, peer, speaker in both:
             answered = speaker.echoes(counter, within=2 if answers else 1)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from interop.counterparts import COUNTERPARTS
+from interop.counterparts.userspace import DebianDaemon
 from interop.runner import play_all
 
 pytestmark = pytest.mark.system
@@ -27,9 +29,18 @@ _ON_THIS_KERNEL = [
     *(f"roaming-over-v6-{side}" for side in _BOTH),
     *(f"forged-packets-move-nobody-{side}" for side in _BOTH),
     *(f"cookie-under-load-{side}" for side in _BOTH),
+    *(f"nat-changes-port-{side}" for side in _BOTH),
+    *(f"narrow-path-v6-{side}" for side in _BOTH),
+    *(f"full-tunnel-{side}" for side in _BOTH),
+    *(f"planes-swapped-under-traffic-{side}" for side in _BOTH),
+    "counters-end",
+    "routing-loop-left",
     "tcp-bulk",
+    "tcp-offloads",
     "every-mtu",
+    "hub-and-fifty-spokes",
 ]
+_OF_ANOTHER = ["handshake-left", "roaming-over-v6-right", "full-tunnel-left", "counters-end"]
 _IN_A_GUEST = [
     "rekey-by-time-left",
     "rekey-by-time-right",
@@ -40,6 +51,8 @@ _IN_A_GUEST = [
     "roaming-over-v4-left",
     "cookie-under-load-left",
     "cookie-under-load-right",
+    "planes-swapped-under-traffic-right",
+    "clock-set-back-left",
 ]
 
 
@@ -50,6 +63,14 @@ def test_wgpy_and_wireguard_go_understand_each_other(
 ) -> None:
     (result,) = play_all(counterpart, [scenario], _OURS, tmp_path)
     assert result.outcome == "pass", result.detail
+
+
+def test_the_suite_checks_another_implementation_than_wgpy(tmp_path: Path) -> None:
+    theirs = COUNTERPARTS["wireguard-go-sid"]
+    assert isinstance(theirs, DebianDaemon)
+    results = list(play_all(theirs.name, _OF_ANOTHER, theirs.executable(), tmp_path))
+    bad = [result for result in results if result.outcome != "pass"]
+    assert not bad and len(results) == len(_OF_ANOTHER), "\n".join(map(str, bad))
 
 
 def test_boringtun_brings_back_what_wgpy_sends(tmp_path: Path) -> None:
