@@ -74,7 +74,7 @@ class Speaker:
         self._socket.send(begun.message)
         for message in self._messages(within):
             if message[0] == RESPONSE and message[8:12] == struct.pack("<I", begun.index):
-                self._session = _consume_response(self._initiator, begun, message)
+                self._session = consume_response(self._initiator, begun, message)
                 return True
         return False
 
@@ -108,7 +108,7 @@ def _nonce(counter: int) -> bytes:
     return bytes(4) + counter.to_bytes(8, "little")
 
 
-def _consume_response(initiator: Initiator, begun: Begun, message: bytes) -> Session:
+def consume_response(initiator: Initiator, begun: Begun, message: bytes) -> Session:
     """Paper, section 5.4.3, from the initiator's side.
 
     :raises ScenarioFailed: the response does not prove that its sender knows the keys.

@@ -15,8 +15,7 @@ from tests.system.flows import crashes
 pytestmark = pytest.mark.system
 
 # Each once: with ours at both ends, the other side is the same play. Not those against a stack
-# of its own, nor those that need a kernel. Nine
-# minutes of silence, seen from outside, are for `make interop` alone.
+# of its own, nor those that need a kernel; nine minutes of silence are for `make interop` alone.
 _SCENARIOS = [
     pytest.param(name, marks=[pytest.mark.slow] if scenario.slow else [])
     for name, scenario in SCENARIOS.items()
