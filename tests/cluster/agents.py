@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -19,6 +20,17 @@ ACCOUNT = "wgpy-agent"
 AGENT = (sys.executable, "-P", "-m", "agent")
 _ROOT = Path(__file__).parents[2]
 _PATIENCE = 60.0
+_OBJECTS = "/apis/wgpy.io/v1alpha1/wireguardnodes"
+_REBOOT = """
+ip link del wgpy-pods
+nft flush ruleset
+for family in -4 -6; do
+  ip $family route flush table all proto 157
+  while ip $family rule del priority 5157 2>/dev/null; do :; done
+done
+find /run/wgpy /run/wireguard -mindepth 1 -delete
+echo 0 > /proc/sys/net/ipv4/ip_forward
+"""
 
 
 class Agents:
@@ -78,6 +90,23 @@ class Agents:
         self._launchers[number].kill()
         self._launchers[number].wait(10)
 
+    def reboot(self, number: int) -> None:
+        """What does not survive one is gone, and nothing is started again."""
+        daemons = self.daemons(number)
+        for child in (self._agents[number], self._launchers[number]):
+            child.kill()
+            child.wait(10)
+        for pid in daemons.values():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.cluster.nodes[number - 1].run("sh", "-c", _REBOOT)
+
+    def collect_garbage(self, number: int) -> None:
+        """What a Node owns goes with it; no controller does that here."""
+        name = self.cluster.nodes[number - 1].name
+        for path in (f"{_OBJECTS}/{name}", f"/api/v1/namespaces/{NAMESPACE}/secrets/wgpy-{name}"):
+            self.admin.delete(path)
+
     def daemons(self, number: int) -> dict[str, int]:
         """Process id of each lane's userspace daemon."""
         found = {}
@@ -116,7 +145,7 @@ class Agents:
         """Its WireGuardNode."""
         name = self.cluster.nodes[number - 1].name
         try:
-            return self.admin.get(f"/apis/wgpy.io/v1alpha1/wireguardnodes/{name}")
+            return self.admin.get(f"{_OBJECTS}/{name}")
         except ApiError:
             return None
 
@@ -125,7 +154,7 @@ class Agents:
 
     def _pids(self, number: int, pattern: str) -> list[int]:
         node = self.cluster.nodes[number - 1]
-        found = subprocess.run(["pgrep", "-f", pattern], capture_output=True, text=True)
+        found = subprocess.run(["pgrep", "-f", "--", pattern], capture_output=True, text=True)
         inside = Path(f"/proc/{node.pid}/ns/mnt").readlink()
         pids = [int(word) for word in found.stdout.split()]
         return [pid for pid in pids if _mounts(pid) == inside]

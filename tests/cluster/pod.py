@@ -29,6 +29,7 @@ class Pod:
     node: Node
     namespace: Namespace
     addresses: dict[int, str]
+    detached: bool = False
 
     def run(self, *argv: str, timeout: float = 60) -> str:
         return self.namespace.run(*argv, timeout=timeout)
@@ -60,7 +61,10 @@ def attach(node: Node, name: str, namespace: Namespace) -> Pod:
 
 
 def detach(pod: Pod) -> None:
-    """DEL, the plugins from the last to the first, with the result noted at ADD."""
+    """DEL, the plugins from the last to the first, with the result noted at ADD; once."""
+    if pod.detached:
+        return
+    pod.detached = True
     network = _network(pod.node)
     path = _note(network["name"], pod.namespace)
     result = json.loads(pod.node.run("cat", path))["result"]

@@ -1,0 +1,187 @@
+"""Whatever ends, and comes back: traffic goes on, or is back soon, and never in the clear."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import suppress
+from functools import partial
+
+import pytest
+
+from interop.shell import CommandFailed, wait_until
+from tests.cluster.agents import Agents
+from tests.cluster.flows import Flow, Flows
+from tests.cluster.pod import Pod, attach, detach
+
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("cluster"), pytest.mark.alone]
+
+# Datagrams a second, from each pod to each other.
+_RATE = 200
+_PATIENCE = 60.0
+# Seconds without traffic when a daemon is killed.
+_OUTAGE = 2.0
+
+
+@pytest.fixture(scope="module")
+def pods(agents: Agents) -> list[Pod]:
+    return [agents.cluster.pod(number, "a") for number in agents.numbers]
+
+
+def _damaged(flows: Flows) -> list[Flow]:
+    return [flow for flow in flows.flows if flow.lost or flow.again]
+
+
+def _keys(agents: Agents, number: int) -> list[str]:
+    told = agents.object(number)
+    assert told is not None
+    return [lane["publicKey"] for lane in told["spec"]["lanes"]]
+
+
+def _has_new_keys(agents: Agents, number: int, old: list[str]) -> bool:
+    return not set(old) & set(_keys(agents, number)) and agents.ready(number)
+
+
+def test_an_agent_that_is_killed_is_missed_by_no_packet_and_has_new_keys_when_it_is_back(
+    agents: Agents, pods: list[Pod]
+) -> None:
+    old = _keys(agents, 1)
+    daemons = agents.daemons(1)
+    with Flows(pods, _RATE) as flows:
+        agents.kill_agent(1)
+        time.sleep(3)
+        agents.start_agent(1)
+        wait_until("node 1 has new keys", partial(_has_new_keys, agents, 1, old), _PATIENCE)
+    assert _damaged(flows) == []
+    assert agents.daemons(1) == daemons
+
+
+def test_all_agents_are_upgraded_at_once_without_a_loss(agents: Agents, pods: list[Pod]) -> None:
+    old = {number: _keys(agents, number) for number in agents.numbers}
+    with Flows(pods, _RATE, 6) as flows:
+        for number in agents.numbers:
+            agents.stop_agent(number)
+        for number in agents.numbers:
+            agents.start_agent(number)
+        for number in agents.numbers:
+            new = partial(_has_new_keys, agents, number, old[number])
+            wait_until(f"node {number} has new keys", new, 2 * _PATIENCE)
+    assert _damaged(flows) == []
+
+
+def test_an_agent_that_is_killed_in_the_middle_of_a_rotation_finishes_it(
+    agents: Agents, pods: list[Pod]
+) -> None:
+    old = _keys(agents, 3)
+    with Flows(pods, _RATE) as flows:
+        agents.run(3, "rotate")
+        told = partial(agents.object, 3)
+        wait_until(
+            "it uses the spare", lambda: (told() or {})["spec"]["activeLane"] == 1, _PATIENCE
+        )
+        agents.kill_agent(3)
+        agents.start_agent(3)
+        wait_until("node 3 has new keys", partial(_has_new_keys, agents, 3, old), _PATIENCE)
+    assert _damaged(flows) == []
+
+
+@pytest.mark.parametrize("lane", ["wgpy0", "wgpy1"])
+def test_traffic_is_back_two_seconds_after_a_daemon_was_killed(
+    agents: Agents, pods: list[Pod], lane: str
+) -> None:
+    before = agents.daemons(2)
+    with Flows(pods, _RATE) as flows:
+        time.sleep(1)
+        os.kill(before[lane], signal.SIGKILL)
+        time.sleep(_OUTAGE + 2)
+    assert agents.daemons(2)[lane] != before[lane]
+    # Nothing flows on the spare: its daemon is missed by nobody.
+    most = _OUTAGE * _RATE if lane == "wgpy0" else 0
+    assert [flow for flow in flows.flows if flow.lost > most] == []
+    touched = {flow.lost > 0 for flow in flows.flows}
+    assert touched == ({False} if lane == "wgpy1" else {True, False})
+    agents.wait_ready()
+
+
+def test_daemons_outlive_the_launcher_and_come_back_with_it(
+    agents: Agents, pods: list[Pod]
+) -> None:
+    with Flows(pods, _RATE) as flows:
+        agents.kill_launcher(4)
+        time.sleep(2)
+        agents.start_launcher(4)
+        time.sleep(2)
+    assert _damaged(flows) == []
+    os.kill(agents.daemons(4)["wgpy0"], signal.SIGKILL)
+    wait_until("there is a new daemon", lambda: len(agents.daemons(4)) == 2, _PATIENCE)
+    wait_until("it carries packets", partial(_reaches, pods[0], pods[3]), _PATIENCE)
+
+
+def _reaches(one: Pod, other: Pod) -> bool:
+    try:
+        for version in (4, 6):
+            one.ping(other.addresses[version], attempts=1, patience=0.5)
+    except CommandFailed:
+        return False
+    return True
+
+
+def test_a_node_that_is_deleted_is_nobodys_peer_and_one_with_other_prefixes_takes_its_place(
+    agents: Agents, pods: list[Pod]
+) -> None:
+    cluster, node = agents.cluster, agents.cluster.nodes[3]
+    detach(pods[3])
+    agents.stop_agent(4)
+    cluster.delete_node(4)
+    agents.collect_garbage(4)
+    one = agents.cluster.nodes[0]
+    wait_until("it is gone", lambda: "10.244.4.0" not in one.run("ip", "route"), _PATIENCE)
+    assert one.run("wg", "show", "wgpy0", "peers").count("\n") == 2
+    cluster.create_node(4, ["10.244.44.0/24", "fd00:244:0:44::/64"])
+    agents.start_agent(4)
+    agents.wait_ready()
+    pod = attach(node, "new", cluster.lab.namespace("new4"))
+    try:
+        assert pod.addresses[4].startswith("10.244.44.")
+        for other in pods[:3]:
+            wait_until("the new pod is reached", partial(_reaches, other, pod), _PATIENCE)
+            wait_until("the new pod reaches", partial(_reaches, pod, other), _PATIENCE)
+    finally:
+        detach(pod)
+
+
+def test_after_a_reboot_no_pod_starts_before_the_agent_does(
+    agents: Agents, pods: list[Pod]
+) -> None:
+    node = agents.cluster.nodes[2]
+    old = _keys(agents, 3)
+    detach(pods[2])
+    agents.reboot(3)
+    with pytest.raises((CommandFailed, AssertionError)):
+        attach(node, "early", agents.cluster.lab.namespace("early"))
+    agents.start_launcher(3)
+    agents.start_agent(3)
+    wait_until("node 3 has new keys", partial(_has_new_keys, agents, 3, old), _PATIENCE)
+    pod = attach(node, "late", agents.cluster.lab.namespace("late"))
+    try:
+        for other in pods[:2]:
+            wait_until("it is reached", partial(_reaches, other, pod), _PATIENCE)
+            wait_until("it reaches", partial(_reaches, pod, other), _PATIENCE)
+    finally:
+        with suppress(CommandFailed):
+            detach(pod)
+
+
+def test_nothing_of_it_depends_on_the_api_server_staying_there(
+    agents: Agents, pods: list[Pod]
+) -> None:
+    with Flows(pods[:2], _RATE) as flows:
+        agents.cluster.relay.refuse(True)
+        time.sleep(3)
+        told = agents.status(1)
+        agents.cluster.relay.refuse(False)
+    assert _damaged(flows) == []
+    assert told is not None
+    assert not told["connected"]
+    wait_until("it is connected again", lambda: (agents.status(1) or {})["connected"], _PATIENCE)
