@@ -83,13 +83,16 @@ def _age(lab: Lab, left: Implementation, right: Implementation, *when: tuple[flo
 def _speakers(
     lab: Lab, left: Implementation, right: Implementation
 ) -> list[tuple[End, End, Speaker]]:
-    """Each end in the suite's hands once, in a pair of its own: (its name, the other, the hand)."""
+    """Each end in the suite's hands once, in a pair of its own: (its name, the other, the hand).
+
+    The sessions begin at the end of it.
+    """
     both = []
     for first, second in ((left, right), (right, left)):
         a, b = tunnel(lab.enter_context(Lab(lab.directory)), first, second)
         assert a.running is not None
         a.running.crash()
-        speaker = Speaker(a, b)
+        both.append((a, b, Speaker(a, b)))
+    for _, b, speaker in both:
         expect(speaker.shakes_hands(), f"{b.implementation.name} does not answer an initiation")
-        both.append((a, b, speaker))
     return both
