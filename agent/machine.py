@@ -7,7 +7,6 @@ the runtime hears of a pod network last.
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +118,7 @@ class Machine:
         self.watch.overlay = desired.overlay
         for name, wish in wishes(desired, self._versions):
             self._keepers[name].want(wish)
-        if self._neighbours is not None and self._keepers["neighbours"].due_at < inf:
+        if self._neighbours is not None and not self._keepers["neighbours"].settled:
             self._keepers["neighbours"].want(self._attached())
         outcomes = []
         for keeper in self._keepers.values():
