@@ -73,10 +73,15 @@ class Namespace:
         with _inside(self.name):
             return socket.socket(family, kind, protocol)
 
+    def delete(self) -> None:
+        """Take its name away: it lives on as long as a process or a socket is in it."""
+        run("ip", "netns", "delete", self.name)
+
     def close(self) -> None:
         for child in self._children:
             stop(child)
-        run("ip", "netns", "delete", self.name)
+        if Path("/run/netns", self.name).exists():
+            self.delete()
 
 
 def stop(child: subprocess.Popen[bytes], patience: float = 5) -> int:

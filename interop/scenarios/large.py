@@ -6,10 +6,10 @@ import time
 
 from interop.counterparts.base import Implementation
 from interop.keys import new_key_pair
-from interop.netns import Lab, add_address
+from interop.netns import Lab, Namespace, add_address
 from interop.scenarios.registry import scenario
 from interop.shell import expect
-from interop.tunnel import ends, tunnel
+from interop.tunnel import End, ends, tunnel
 from interop.wire import capture
 
 _PEERS = 1000
@@ -65,13 +65,43 @@ def moved_to_another_namespace(lab: Lab, left: Implementation, right: Implementa
     inside = lab.namespace("inside")
     a, b = tunnel(lab, left, right)
     a.ping(b)
-    a.namespace.ip(f"link set {a.interface} netns {inside.name}")
-    birthplace, a.namespace = a.namespace, inside
-    inside.ip(f"link set {a.interface} up")
-    for version, bits in ((4, 24), (6, 64)):
-        add_address(inside, a.interface, f"{a.inner(version)}/{bits}")
+    birthplace = _move(a, inside)
     with capture(birthplace, lab.directory) as wire:
         for version in (4, 6):
             a.ping(b, version)
             b.ping(a, version)
     expect(wire.messages(), "nothing on the link of the namespace that it was born in")
+
+
+@scenario()
+def birthplace_deleted(lab: Lab, left: Implementation, right: Implementation) -> None:
+    """Left's interface has moved, and the namespace that it was born in is deleted.
+
+    inside: left's interface        left: eth0 ──── eth0: right         "left" is deleted
+
+    A daemon keeps its namespace alive, so all goes on. The kernel's interface stays, without
+    sockets and without carrier. Both still tell `wg` of their peers, and can be deleted.
+    """
+    inside = lab.namespace("inside")
+    a, b = tunnel(lab, left, right)
+    a.ping(b)
+    _move(a, inside).delete()
+    time.sleep(1)
+    if not a.reaches(b):
+        path = f"/sys/class/net/{a.interface}/carrier"
+        expect(a.namespace.run("cat", path) == "0\n", "no carrier would explain the silence")
+    expect(a.show("allowed-ips", b) == f"{b.inner(4)}/32 {b.inner(6)}/128", "the peer is gone")
+    a.configure(f"peer {b.keys.public} persistent-keepalive 1")
+    a.namespace.ip(f"link set {a.interface} down")
+    a.namespace.ip(f"link set {a.interface} up")
+    expect(a.show("persistent-keepalive", b) == "1", "the interface cannot be configured")
+
+
+def _move(end: End, inside: Namespace) -> Namespace:
+    """The end's interface goes elsewhere, where it gets its addresses; returns where it was."""
+    end.namespace.ip(f"link set {end.interface} netns {inside.name}")
+    birthplace, end.namespace = end.namespace, inside
+    inside.ip(f"link set {end.interface} up")
+    for version, bits in ((4, 24), (6, 64)):
+        add_address(inside, end.interface, f"{end.inner(version)}/{bits}")
+    return birthplace

@@ -87,6 +87,27 @@ def restart_and_speak(lab: Lab, left: Implementation, right: Implementation) -> 
     b.ping(a)
 
 
+@scenario(both_ways=False)
+def both_restart(lab: Lab, left: Implementation, right: Implementation) -> None:
+    """Both crash and start again, three times: whoever speaks first gets through at once.
+
+    left ── session ── right
+    left, right: killed, started, configured
+    left ──── initiation (newer timestamp) ────> right          then right, then left again
+    """
+    a, b = tunnel(lab, left, right)
+    a.ping(b)
+    for speaker, listener in ((a, b), (b, a), (a, b)):
+        for end in (a, b):
+            assert end.running is not None
+            end.running.crash()
+        for end, peer in ((a, b), (b, a)):
+            end.start()
+            end.add_peer(peer, 4)
+        speaker.ping(listener)
+        listener.ping(speaker)
+
+
 @scenario()
 def restart_and_wait(lab: Lab, left: Implementation, right: Implementation) -> None:
     """Right crashes and starts again; left goes on sending and finds out by itself.
