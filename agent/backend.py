@@ -4,7 +4,7 @@ What lives on is adopted; only what differs is set, so that sessions and roamed 
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from errno import ECONNRESET, ENODEV
@@ -74,6 +74,8 @@ class Backend:
         self.plane = choose(choice, self.availability)
         # Endpoint that each peer of each lane was last told.
         self._told: dict[str, dict[bytes, Endpoint]] = {}
+        # What each lane was last made to be.
+        self._made: dict[str, InterfaceChange] = {}
 
     def reconcile(self, desired: LanesDesired) -> list[str]:
         """Lanes that are there and as they should be; see base.Resource."""
@@ -101,14 +103,29 @@ class Backend:
         report.changed.append(f"{name} is made, by the {self.plane} data plane")
 
     def _configure(self, name: str, desired: InterfaceChange, report: Report) -> None:
-        told = self._told.setdefault(name, {})
         current = dataplane.get_interface(name)
-        change = diff(current, keep_roamed(current, desired, told, self._clock_ns()))
+        change = self._difference(name, current, desired)
         if change != _UNCHANGED:
             dataplane.set_interface(name, change)
             report.changed += [f"{name}: {what}" for what in describe(current, change)]
-        told.clear()
-        told.update({p.public_key: p.endpoint for p in desired.peers if p.endpoint is not None})
+        self._made[name] = desired
+        self._told[name] = {p.public_key: p.endpoint for p in desired.peers if p.endpoint}
+
+    def _difference(
+        self, name: str, current: InterfaceStats, desired: InterfaceChange
+    ) -> InterfaceChange:
+        told = self._told.get(name, {})
+        return diff(current, keep_roamed(current, desired, told, self._clock_ns()))
+
+    def altered(self, found: Mapping[str, InterfaceStats]) -> bool:
+        """Whether somebody has made any lane other than it was made here: devices tell no news.
+
+        `found` is what `stats` has told.
+        """
+        return any(
+            name not in found or self._difference(name, found[name], made) != _UNCHANGED
+            for name, made in self._made.items()
+        )
 
     def stats(self) -> dict[str, InterfaceStats]:
         """What each lane tells; those that are not there are left out. NetworkError."""
@@ -124,6 +141,7 @@ class Backend:
     def remove(self) -> None:
         """Remove all lanes, of whatever kind. NetworkError."""
         report = Report()
+        self._made.clear()
         for name in self._names:
             with report.step(name), _explained():
                 _clear(name, name in dataplane.list_interfaces())

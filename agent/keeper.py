@@ -44,6 +44,7 @@ class Keeper(Generic[Desired]):
         self._desired: Desired | None = None
         # The last that was brought about.
         self._made: Desired | None = None
+        self._altered = False
         self._due_at = -inf
         self._failures = 0
 
@@ -63,8 +64,9 @@ class Keeper(Generic[Desired]):
             self._desired = desired
             self._due_at = -inf
 
-    def look(self) -> None:
-        """Something may have happened to it."""
+    def look(self, *, altered: bool = False) -> None:
+        """Something may have happened to it, or, if it is `altered`, has."""
+        self._altered |= altered
         if self.error is None:
             self._due_at = -inf
 
@@ -73,7 +75,7 @@ class Keeper(Generic[Desired]):
         desired, began = self._desired, self._clock()
         if desired is None or began < self._due_at:
             return None
-        drift = desired == self._made
+        drift = self._altered or desired == self._made
         try:
             changed = tuple(self._resource.reconcile(desired))
         except NetworkError as error:
@@ -83,7 +85,7 @@ class Keeper(Generic[Desired]):
         if self.error is not None:
             _log.info("%s: in order again", self.name)
         self.error, self._failures = None, 0
-        self._made, self._due_at = desired, inf
+        self._made, self._due_at, self._altered = desired, inf, False
         return Outcome(self.name, self._clock() - began, changed, drift)
 
     def _fail(self, error: NetworkError) -> None:

@@ -27,10 +27,12 @@ _log = logging.getLogger(__name__)
 
 # Seconds. News that come together are one pass.
 _GATHER = 0.05
-# Until the next look while something moves, while nothing does, and after a failure.
+# Until the next look while something moves, while nothing does, and after a failure; and how many
+# times as long as the last one took, so that looking is never what a node is busy with.
 _BUSY = 1.0
-_CALM = 10.0
+_CALM = 5.0
 _FAILED = 1.0
+_PAUSE = 20
 # A snapshot that is older is taken anew for who asks, if that takes no longer than they wait.
 _FRESH = 1.0
 _PATIENCE = 5.0
@@ -131,7 +133,7 @@ class Loop:
         """Somebody has altered what is ours, and it is put right."""
         for change in changes:
             _log.warning("drift: %s", change)
-            self._drift.append(change)
+            self._drift.append(f"{_now()} {change}")
             self._publisher.tell("Warning", "Drift", f"put right: {change}")
 
     # What others ask of it.
@@ -184,6 +186,7 @@ class Loop:
 
     async def _pass(self) -> float:
         """Seconds until the next one is due."""
+        began = self._clock()
         look, rotate = self._asked()
         caches = Caches(
             dict(self._cluster.nodes),
@@ -206,9 +209,11 @@ class Loop:
         self._tell(result)
         async with self._passed:
             self._passed.notify_all()
-        calm = _BUSY if result.decision.plan.busy else _CALM
+        now = self._clock()
+        calm = max(_CALM, _PAUSE * (now - began))
+        wait = _BUSY if result.decision.plan.busy else calm
         due_at = min(result.due_at, self._rotate_at, self._look_at_all_at)
-        return max(0.0, min(calm, due_at - self._clock()))
+        return max(0.0, min(wait, due_at - now))
 
     def _asked(self) -> tuple[frozenset[str] | None, bool]:
         """What the next pass is to look at, and whether new keys are due."""
@@ -275,8 +280,7 @@ class Loop:
         )
         self._snapshot_at, self._unsettled = self._clock(), result.unsettled
         self._tell_news(before, snapshot)
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        self._status = kubernetes_status(snapshot, self._status, now)
+        self._status = kubernetes_status(snapshot, self._status, _now())
         # Nobody may hear of keys that are not there.
         if "lanes" not in result.unsettled:
             desired = result.decision.desired
@@ -306,3 +310,8 @@ class Loop:
             if now.rotation.stage == "steady":
                 told = f"both lanes have new keys, epoch {now.rotation.goal}"
                 self._publisher.tell("Normal", "KeysRotated", told)
+
+
+def _now() -> str:
+    """RFC 3339, UTC."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

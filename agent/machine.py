@@ -86,6 +86,8 @@ class Machine:
     def devices(self) -> Devices:
         """What the lanes tell; None for one that is not there. NetworkError."""
         stats = self._backend.stats()
+        if self._backend.altered(stats):
+            self._keepers["lanes"].look(altered=True)
         return stats.get(LANE_NAMES[0]), stats.get(LANE_NAMES[1])
 
     def routes(self) -> Mapping[Network, int]:

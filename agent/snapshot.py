@@ -67,7 +67,7 @@ class Snapshot:
     lanes: tuple[LaneView, ...]
     peers: tuple[PeerView, ...]
     problems: tuple[Problem, ...] = ()
-    # What was lately found to be other than it should be; a sentence each, the newest last.
+    # What was lately found to be other than it should be: time and sentence, the newest last.
     drift: tuple[str, ...] = ()
     # Packets that the firewall has dropped, by reason.
     firewall_drops: Mapping[str, int] = field(default_factory=dict)

@@ -73,6 +73,21 @@ def test_what_others_have_altered_is_drift() -> None:
     assert (found.changed, found.drift) == (("it is 1, it was 7",), True)
 
 
+def test_it_is_drift_also_where_the_alteration_has_changed_what_is_desired() -> None:
+    rig = Rig()
+    rig.keeper.want(1)
+    rig.keeper.turn()
+    rig.keeper.look(altered=True)
+    rig.keeper.want(2)
+    found = rig.keeper.turn()
+    assert found is not None
+    assert found.drift
+    rig.keeper.want(3)
+    found = rig.keeper.turn()
+    assert found is not None
+    assert not found.drift
+
+
 def test_a_failure_is_tried_again_later_and_later_whatever_happens_meanwhile() -> None:
     rig = Rig()
     rig.thing.trouble = "no"
