@@ -46,6 +46,14 @@ class Namespace:
         """`ip -n NAME WORDS`."""
         return run("ip", "-n", self.name, *words.split())
 
+    def sysctl(self, *settings: str) -> None:
+        """Set kernel parameters, each `NAME=VALUE`."""
+        self.run("sysctl", "-qw", *settings)
+
+    def forward(self) -> None:
+        """Become a router."""
+        self.sysctl("net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+
     def start(
         self,
         *argv: str,
@@ -129,8 +137,8 @@ class Lab(contextlib.ExitStack):
         namespace = Namespace(full)
         self.callback(namespace.close)
         namespace.ip("link set lo up")
-        for which in ("all", "default"):  # else IPv6 stays silent for its first second
-            namespace.run("sysctl", "-qw", f"net.ipv6.conf.{which}.accept_dad=0")
+        # Else IPv6 stays silent for its first second.
+        namespace.sysctl(*(f"net.ipv6.conf.{which}.accept_dad=0" for which in ("all", "default")))
         return namespace
 
     def interface_name(self, letter: str) -> str:

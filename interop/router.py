@@ -37,8 +37,7 @@ def routed_pair(
     router = lab.namespace("router")
     lab.link(a.namespace, router, mtu=1500, right_device="eth1")
     lab.link(router, b.namespace, mtu=outer_mtu)
-    for name in ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"):
-        router.run("sysctl", "-qw", f"{name}=1")
+    router.forward()
     for device, net in (("eth1", 81), ("eth0", 80)):
         add_address(router, device, f"10.{net}.0.9/24")
         add_address(router, device, f"fd{net}::9/64")

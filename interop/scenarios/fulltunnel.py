@@ -50,8 +50,7 @@ def full_tunnel(lab: Lab, left: Implementation, right: Implementation) -> None:
         add_address(behind.namespace, "eth0", f"{behind.inner(version)}/{bits}")
         add_address(b.namespace, "eth1", f"{net}2/{bits}")
         behind.namespace.ip(f"-{version} route add default via {net}2")
-    for name in ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"):
-        b.namespace.run("sysctl", "-qw", f"{name}=1")
+    b.namespace.forward()
     _quick_up(b, a, "10.90.0.1/32, fd90::1/128", "")
     _quick_up(a, b, "0.0.0.0/0, ::/0", f"Endpoint = {b.endpoint()}\n")
     with capture(router, lab.directory, "eth1") as wire:

@@ -32,8 +32,7 @@ def hub_and_fifty_spokes(lab: Lab, left: Implementation, right: Implementation) 
         for n in range(1, _SPOKES + 1)
     ]
     lab.switch(hub.namespace, *(spoke.namespace for spoke in spokes))
-    for name in ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"):
-        hub.namespace.run("sysctl", "-qw", f"{name}=1")
+    hub.namespace.forward()
     hub.join()
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         list(pool.map(lambda spoke: _join(spoke, hub), spokes))
