@@ -110,9 +110,11 @@ class Agents:
     def daemons(self, number: int) -> dict[str, int]:
         """Process id of each lane's userspace daemon."""
         found = {}
-        for lane in ("wgpy0", "wgpy1"):
-            for word in self._pids(number, f"-- {lane}$"):
-                found[lane] = word
+        for pid in self.cluster.nodes[number - 1].pids():
+            with contextlib.suppress(OSError):
+                words = Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0").split("\0")
+                if "--foreground" in words:
+                    found[words[-1]] = pid
         return found
 
     def status(self, number: int) -> Json | None:
@@ -152,13 +154,6 @@ class Agents:
     def log(self, number: int, what: str = "agent") -> str:
         return self._log(number, what).read_text()
 
-    def _pids(self, number: int, pattern: str) -> list[int]:
-        node = self.cluster.nodes[number - 1]
-        found = subprocess.run(["pgrep", "-f", "--", pattern], capture_output=True, text=True)
-        inside = Path(f"/proc/{node.pid}/ns/mnt").readlink()
-        pids = [int(word) for word in found.stdout.split()]
-        return [pid for pid in pids if _mounts(pid) == inside]
-
     def _start(self, number: int, what: str, *words: str) -> subprocess.Popen[bytes]:
         environment = {**self._accounts.get(number, {}), "PYTHONPATH": str(_ROOT)}
         with self._log(number, what).open("ab") as log:
@@ -168,10 +163,3 @@ class Agents:
 
     def _log(self, number: int, what: str) -> Path:
         return self.cluster.directory / f"{self.cluster.nodes[number - 1].name}-{what}.log"
-
-
-def _mounts(pid: int) -> Path | None:
-    try:
-        return Path(f"/proc/{pid}/ns/mnt").readlink()
-    except OSError:
-        return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -117,13 +118,31 @@ class Node:
         finally:
             self.lose(0)
 
+    def pids(self) -> list[int]:
+        """All its processes, whoever has started them."""
+        inside = _mounts(self.pid)
+        running = (int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit())
+        return [pid for pid in running if pid != self.pid and _mounts(pid) == inside]
+
     def close(self) -> None:
         """End its processes, newest first, then its file system."""
         for child in reversed(self._children):
             stop(child)
+        # What a child of ours that was killed has left behind.
+        for pid in self.pids():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         assert self._holder.stdin is not None
         self._holder.stdin.close()
         self._holder.wait(5)
 
     def _enter(self) -> tuple[str, ...]:
         return ("nsenter", "-t", str(self._holder.pid), "--mount", "--net", "--uts", "--")
+
+
+def _mounts(pid: int) -> str:
+    """The mount namespace of a process, empty if it has gone."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/mnt")
+    except OSError:
+        return ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from base64 import b64encode
 from contextlib import suppress
 from functools import partial
 
@@ -20,7 +21,7 @@ pytestmark = [pytest.mark.system, pytest.mark.xdist_group("cluster"), pytest.mar
 # Datagrams a second, from each pod to each other.
 _RATE = 200
 _PATIENCE = 60.0
-# Seconds without traffic when a daemon is killed.
+# Seconds without traffic when a lane is lost.
 _OUTAGE = 2.0
 
 
@@ -87,13 +88,17 @@ def test_an_agent_that_is_killed_in_the_middle_of_a_rotation_finishes_it(
 
 
 @pytest.mark.parametrize("lane", ["wgpy0", "wgpy1"])
-def test_traffic_is_back_two_seconds_after_a_daemon_was_killed(
-    agents: Agents, pods: list[Pod], lane: str
+@pytest.mark.parametrize("what", ["daemon killed", "link deleted"])
+def test_traffic_is_back_two_seconds_after_a_lane_was_lost(
+    agents: Agents, pods: list[Pod], lane: str, what: str
 ) -> None:
     before = agents.daemons(2)
     with Flows(pods, _RATE) as flows:
         time.sleep(1)
-        os.kill(before[lane], signal.SIGKILL)
+        if what == "daemon killed":
+            os.kill(before[lane], signal.SIGKILL)
+        else:
+            agents.cluster.nodes[1].run("ip", "link", "del", lane)
         time.sleep(_OUTAGE + 2)
     assert agents.daemons(2)[lane] != before[lane]
     # Nothing flows on the spare: its daemon is missed by nobody.
@@ -171,6 +176,37 @@ def test_after_a_reboot_no_pod_starts_before_the_agent_does(
     finally:
         with suppress(CommandFailed):
             detach(pod)
+
+
+def test_a_node_that_publishes_nonsense_harms_nobody(agents: Agents, pods: list[Pod]) -> None:
+    """Keys that nobody has, at an address where nobody is, in an object that is well-formed."""
+    name = "nonsense"
+    spec = {"podCIDR": "10.244.200.0/24", "podCIDRs": ["10.244.200.0/24"]}
+    agents.admin.create("/api/v1/nodes", {"metadata": {"name": name}, "spec": spec})
+    told = agents.object(1)
+    assert told is not None
+    key = {
+        "publicKey": b64encode(bytes(range(32))).decode(),
+        "boxKey": b64encode(bytes(32)).decode(),
+    }
+    lanes = [{**lane, **key} for lane in told["spec"]["lanes"]]
+    lanes[1]["publicKey"] = b64encode(bytes(range(1, 33))).decode()
+    body = {
+        "apiVersion": "wgpy.io/v1alpha1",
+        "kind": "WireGuardNode",
+        "metadata": {"name": name},
+        "spec": {**told["spec"], "lanes": lanes, "endpoints": ["192.0.2.77"]},
+    }
+    with Flows(pods[:2], _RATE) as flows:
+        agents.admin.create("/apis/wgpy.io/v1alpha1/wireguardnodes", body)
+        time.sleep(3)
+        status = agents.status(1)
+        agents.admin.delete(f"/apis/wgpy.io/v1alpha1/wireguardnodes/{name}")
+        agents.admin.delete(f"/api/v1/nodes/{name}")
+    assert _damaged(flows) == []
+    assert status is not None
+    assert any(name in problem["what"] for problem in status["problems"])
+    wait_until("it is forgotten", lambda: name not in str(agents.status(1)), _PATIENCE)
 
 
 def test_nothing_of_it_depends_on_the_api_server_staying_there(
