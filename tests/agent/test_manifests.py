@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from agent.kube import MANAGER
 from agent.launcher import SOCKET
 from agent.model import GROUP, KIND, PLURAL, SUITE, VERSION, LaneKeys, WireGuardNode
+from agent.network.attachments import RESULTS
 from agent.network.base import POD_BRIDGE
 from agent.network.cni import DIRECTORY
 from tests.agent.kustomize import BASES, MANIFESTS, build, find
@@ -122,6 +123,16 @@ def test_the_cni_file_is_where_the_agent_writes_it(objects: list[Json]) -> None:
         m for m in pod(objects, "wgpy-agent")["containers"][0]["volumeMounts"] if m["name"] == "cni"
     )
     assert mount["mountPath"] == str(DIRECTORY)
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_the_notes_about_pods_are_read_where_the_runtime_writes_them(base: str) -> None:
+    """And they can be before there is a pod: the agent may not make the directory."""
+    spec = pod(build(MANIFESTS / base), "wgpy-agent")
+    (mount,) = (m for m in spec["containers"][0]["volumeMounts"] if m["name"] == "cni-results")
+    (volume,) = (v for v in spec["volumes"] if v["name"] == "cni-results")
+    assert mount["mountPath"] == volume["hostPath"]["path"] == str(RESULTS)
+    assert volume["hostPath"]["type"] == "DirectoryOrCreate"
 
 
 def test_k3s_has_its_own_place_for_cni_files() -> None:

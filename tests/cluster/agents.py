@@ -18,6 +18,11 @@ from tests.cluster.cluster import Cluster
 NAMESPACE = "wgpy-system"
 ACCOUNT = "wgpy-agent"
 AGENT = (sys.executable, "-P", "-m", "agent")
+# As the manifests give it to both containers.
+_CAPABLE = (
+    *("setpriv", "--bounding-set=-all,+net_admin", "--inh-caps=-all", "--ambient-caps=-all"),
+    "--no-new-privs",
+)
 _ROOT = Path(__file__).parents[2]
 _PATIENCE = 60.0
 _OBJECTS = "/apis/wgpy.io/v1alpha1/wireguardnodes"
@@ -158,7 +163,7 @@ class Agents:
         environment = {**self._accounts.get(number, {}), "PYTHONPATH": str(_ROOT)}
         with self._log(number, what).open("ab") as log:
             return self.cluster.nodes[number - 1].start(
-                *AGENT, *words, output=log, environment=environment
+                *_CAPABLE, *AGENT, *words, output=log, environment=environment
             )
 
     def _log(self, number: int, what: str) -> Path:
