@@ -32,7 +32,7 @@ _TOOLS = {
     "wg": "wireguard-tools",
 }
 _JOBS = 4
-_GUEST_PATIENCE = 700.0
+_GUEST_PATIENCE = 900.0
 """Seconds of silence after which a guest is given up: longer than any scenario."""
 
 
