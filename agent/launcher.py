@@ -1,15 +1,14 @@
 """`wgpy-agent dataplane`: the process that userspace daemons live under.
 
 It has no part in anything else, so that an agent can be killed, restarted and upgraded while the
-daemons go on. It starts a daemon when it is asked to, reports when one ends, and never restarts
-one by itself: a new daemon has no keys, and only the agent can give them.
+daemons go on. It starts a daemon when it is asked to and never restarts one by itself: a new
+daemon has no keys, and only the agent can give them. The agent sees a daemon end by its link.
 
 Over a unix socket, one JSON object a line:
 
     {"do": "probe"}                     {"ok": true, "reason": ""}
     {"do": "start", "name": "wgpy0"}    {"ok": true, "new": true}
     {"do": "list"}                      {"ok": true, "daemons": {"wgpy0": 4711}}
-    {"do": "watch"}                     {"ok": true}, and {"ended": "wgpy0", "status": -9} for each
                                         {"ok": false, "error": "..."} when it could not be done
 """
 
@@ -49,7 +48,6 @@ class Launcher:
 
     def __init__(self) -> None:
         self._daemons: dict[str, asyncio.subprocess.Process] = {}
-        self._watchers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         # Two requests for one interface start one daemon.
         self._starting = asyncio.Lock()
@@ -67,21 +65,20 @@ class Launcher:
         try:
             with contextlib.suppress(ConnectionError):
                 while line := await reader.readline():
-                    _tell(writer, await self._answer(line, writer))
+                    writer.write(json.dumps(await self._answer(line)).encode() + b"\n")
                     await writer.drain()
         except ValueError:
             _log.warning("a client sent a line of more than %d bytes", _REQUEST_LIMIT)
         finally:
-            self._watchers.discard(writer)
             writer.close()
 
-    async def _answer(self, line: bytes, writer: asyncio.StreamWriter) -> dict[str, Any]:
+    async def _answer(self, line: bytes) -> dict[str, Any]:
         try:
-            return {"ok": True, **await self._do(line, writer)}
+            return {"ok": True, **await self._do(line)}
         except LauncherRefusal as error:
             return {"ok": False, "error": str(error)}
 
-    async def _do(self, line: bytes, writer: asyncio.StreamWriter) -> dict[str, Any]:
+    async def _do(self, line: bytes) -> dict[str, Any]:
         try:
             request = json.loads(line)
             what, name = request["do"], request.get("name")
@@ -95,9 +92,6 @@ class Launcher:
                     return {"new": await self._start(name)}
             case "list":
                 return {"daemons": {name: daemon.pid for name, daemon in self._daemons.items()}}
-            case "watch":
-                self._watchers.add(writer)
-                return {}
         raise LauncherRefusal(f"request {what!r} is not known")
 
     async def _start(self, name: str) -> bool:
@@ -112,7 +106,7 @@ class Launcher:
             start_new_session=True,
         )
         self._daemons[name] = daemon
-        task = asyncio.create_task(self._report_end(name, daemon))
+        task = asyncio.create_task(self._note_end(name, daemon))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         deadline = asyncio.get_running_loop().time() + _START_TIMEOUT
@@ -138,14 +132,12 @@ class Launcher:
             raise LauncherRefusal(str(error)) from None
         return True
 
-    async def _report_end(self, name: str, daemon: asyncio.subprocess.Process) -> None:
+    async def _note_end(self, name: str, daemon: asyncio.subprocess.Process) -> None:
         status = await daemon.wait()
         if self._daemons.get(name) is daemon:
             del self._daemons[name]
         level = logging.WARNING if status else logging.INFO
         _log.log(level, "%s: daemon %d has ended with status %d", name, daemon.pid, status)
-        for writer in list(self._watchers):
-            _tell(writer, {"ended": name, "status": status})
 
     async def _end_all(self) -> None:
         daemons = list(self._daemons.values())
@@ -180,10 +172,10 @@ async def _run(listening: socket.socket) -> None:
 
 
 def listen(path: Path) -> socket.socket:
-    """A socket for root alone. OSError EADDRINUSE if another launcher serves it."""
+    """A socket for root alone. OSError EADDRINUSE if another process serves it."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if _is_served(path):
-        raise OSError(EADDRINUSE, "another launcher is running", os.fspath(path))
+        raise OSError(EADDRINUSE, "another process serves it", os.fspath(path))
     beside = path.with_name(f".{path.name}.new")
     beside.unlink(missing_ok=True)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -211,11 +203,6 @@ def _is_served(path: Path) -> bool:
         except (FileNotFoundError, ConnectionRefusedError):
             return False
     return True
-
-
-def _tell(writer: asyncio.StreamWriter, message: dict[str, Any]) -> None:
-    if not writer.is_closing():
-        writer.write(json.dumps(message).encode() + b"\n")
 
 
 def _environment() -> dict[str, str]:

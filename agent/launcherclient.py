@@ -12,7 +12,6 @@ from agent.network.base import NetworkError
 
 # A daemon takes a few seconds to start on a busy machine; the launcher waits for 60.
 _TIMEOUT = 70.0
-_READ_SIZE = 4096
 _ADVICE = "see whether the data plane's pod (`wgpy-agent dataplane`) runs on this node"
 
 
@@ -33,18 +32,6 @@ class LauncherClient:
     def daemons(self) -> dict[str, int]:
         """Process id of each daemon, by its interface. NetworkError."""
         return dict(self._ask({"do": "list"})["daemons"])
-
-    def watch(self) -> "Deaths":
-        """A stream of daemons' ends from now on. NetworkError."""
-        with self._told():
-            stream = self._connect()
-            try:
-                _exchange(stream, {"do": "watch"})
-                stream.setblocking(False)
-                return Deaths(stream)
-            except BaseException:
-                stream.close()
-                raise
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         with self._told(), self._connect() as stream:
@@ -69,46 +56,13 @@ class LauncherClient:
             raise NetworkError(f"launcher at {self._path}: {reason}", _ADVICE) from None
 
 
-class Deaths:
-    """Readable (`fileno`) when a daemon has ended, or the launcher itself."""
-
-    def __init__(self, stream: socket.socket) -> None:
-        self._stream = stream
-        self._waiting = b""
-        self.closed = False
-
-    def fileno(self) -> int:
-        return self._stream.fileno()
-
-    def read(self) -> list[tuple[str, int]]:
-        """Interface and exit status of each daemon that has ended; never blocks.
-
-        `closed` is true from then on when the launcher has gone: nothing more comes.
-        """
-        try:
-            while data := self._stream.recv(_READ_SIZE):
-                self._waiting += data
-            self.closed = True
-        except BlockingIOError:
-            pass
-        except OSError:
-            self.closed = True
-        *lines, self._waiting = self._waiting.split(b"\n")
-        return [(str(told["ended"]), int(told["status"])) for told in map(json.loads, lines)]
-
-    def close(self) -> None:
-        self._stream.close()
-
-
 def _exchange(stream: socket.socket, request: dict[str, Any]) -> dict[str, Any]:
-    """One request, one line of answer; byte by byte, so that what follows it stays."""
+    """One request, one line of answer."""
     stream.sendall(json.dumps(request).encode() + b"\n")
-    answer = bytearray()
-    while not answer.endswith(b"\n"):
-        byte = stream.recv(1)
-        if not byte:
-            raise ValueError("it hung up")
-        answer += byte
+    with stream.makefile("rb") as answers:
+        answer = answers.readline()
+    if not answer.endswith(b"\n"):
+        raise ValueError("it hung up")
     told: dict[str, Any] = json.loads(answer)
     if not told["ok"]:
         raise ValueError(told["error"])

@@ -1,7 +1,6 @@
 """The launcher's socket and words; daemons are real in tests/system."""
 
 import asyncio
-import json
 import os
 import socket
 import stat
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from agent.launcher import Launcher, listen
-from agent.launcherclient import Deaths, LauncherClient
+from agent.launcherclient import LauncherClient
 from agent.network.base import NetworkError
 
 
@@ -48,7 +47,7 @@ def test_its_socket_is_for_its_owner_alone(path: Path) -> None:
 
 def test_a_second_launcher_is_refused_and_the_first_goes_on(path: Path) -> None:
     with _serving(path) as client:
-        with pytest.raises(OSError, match="another launcher is running"):
+        with pytest.raises(OSError, match="another process serves it"):
             listen(path)
         assert client.daemons() == {}
 
@@ -86,20 +85,3 @@ def test_garbage_ends_only_the_connection_it_came_on(path: Path) -> None:
 def test_a_launcher_that_is_not_there_is_told_with_advice(path: Path) -> None:
     with pytest.raises(NetworkError, match=r"No such file.*wgpy-agent dataplane"):
         LauncherClient(path).probe()
-
-
-def test_deaths_are_read_line_by_line_until_the_launcher_ends() -> None:
-    ours, theirs = socket.socketpair()
-    ours.setblocking(False)
-    deaths = Deaths(ours)
-    assert deaths.read() == []
-    line = json.dumps({"ended": "wgpy0", "status": -9}).encode() + b"\n"
-    theirs.sendall(line + line[:5])
-    assert deaths.read() == [("wgpy0", -9)]
-    theirs.sendall(line[5:])
-    assert deaths.read() == [("wgpy0", -9)]
-    assert not deaths.closed
-    theirs.close()
-    assert deaths.read() == []
-    assert deaths.closed
-    deaths.close()

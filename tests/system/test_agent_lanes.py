@@ -7,7 +7,6 @@ the kernel's in a guest.
 from __future__ import annotations
 
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -22,6 +21,7 @@ import pytest
 from agent.backend import Backend, LaneDesired, LanesDesired
 from agent.launcherclient import LauncherClient
 from agent.network.base import NetworkError
+from agent.network.watch import Watch
 from interop.shell import wait_until
 from tests.system.tunhost import Namespace
 from wgpy import dataplane
@@ -211,18 +211,16 @@ def test_daemons_outlive_the_agent_under_the_launcher(
     assert not launcher.start(LANES[0])
 
 
-def test_a_daemon_that_is_killed_is_reported_and_comes_back_only_when_asked(
+def test_a_daemon_that_is_killed_takes_its_link_along_and_comes_back_only_when_asked(
     host: Namespace, launcher: LauncherClient
 ) -> None:
     with host.inside():
         backend = Backend("userspace", LANES, launcher)
         backend.reconcile(_desired(_config(_PEER)))
-        deaths = launcher.watch()
-        os.kill(launcher.daemons()[LANES[0]], signal.SIGKILL)
-        assert select.select([deaths], [], [], 10)[0]
-        assert deaths.read() == [(LANES[0], -signal.SIGKILL)]
-        deaths.close()
-        assert sorted(launcher.daemons()) == [LANES[1]]
+        with Watch(LANES) as watch:
+            os.kill(launcher.daemons()[LANES[0]], signal.SIGKILL)
+            wait_until("its link's end", lambda: "lanes" in watch.changes(), 10)
+        wait_until("the end", lambda: sorted(launcher.daemons()) == [LANES[1]], 10)
         assert sorted(backend.stats()) == [LANES[1]]
         assert len(backend.reconcile(_desired(_config(_PEER)))) == 4
         assert len(dataplane.get_interface(LANES[0]).peers) == 1
