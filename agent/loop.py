@@ -14,12 +14,13 @@ from typing import Protocol
 
 from agent.apiserver import Json
 from agent.decisions import Identity
+from agent.events import Kind
 from agent.keeper import Outcome
 from agent.metrics import Metrics
 from agent.model import Halves, NodeFacts, Problem, WireGuardNode
 from agent.network.base import NetworkError
 from agent.options import Options
-from agent.publisher import Publisher, Said
+from agent.publisher import Said
 from agent.reconcile import Caches, Result
 from agent.snapshot import Snapshot, kubernetes_status, lane_views, peer_views
 
@@ -31,6 +32,7 @@ _GATHER = 0.05
 # times as long as the last one took, so that looking is never what a node is busy with.
 _BUSY = 1.0
 _CALM = 5.0
+_MOST_CALM = 30.0
 _FAILED = 1.0
 _PAUSE = 20
 # A snapshot that is older is taken anew for who asks, if that takes no longer than they wait.
@@ -70,6 +72,17 @@ class Cluster(Protocol):
     def confirmed(self) -> WireGuardNode | None: ...
 
 
+class Speaker(Protocol):
+    """What the loop needs of agent.publisher.Publisher."""
+
+    @property
+    def problems(self) -> list[Problem]: ...
+
+    def say(self, said: Said) -> None: ...
+
+    def tell(self, kind: Kind, reason: str, message: str) -> None: ...
+
+
 class Loop:
     """One node's agent, between the caches and the worker.
 
@@ -82,7 +95,7 @@ class Loop:
         options: Options,
         cluster: Cluster,
         reconcile: Reconcile,
-        publisher: Publisher,
+        publisher: Speaker,
         session: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -108,7 +121,12 @@ class Loop:
         self._passed_at = clock()
         self._status: Json = {}
         self._unsettled: tuple[str, ...] = ()
+        self._said: Said | None = None
+        # Errors of the last pass that was not in vain.
+        self._errors: frozenset[Problem] = frozenset()
         self._drift: deque[str] = deque(maxlen=_DRIFTS)
+        # The last pass had to put right what somebody had altered.
+        self._fought = False
         self._failure: NetworkError | None = None
         self.problems: list[Problem] = []
 
@@ -146,7 +164,7 @@ class Loop:
     def ready(self) -> str:
         """Why pods of this node have no network; empty if they have."""
         if self._snapshot is None:
-            return "the cluster is not known yet"
+            return self._failure.what if self._failure else "the cluster is not known yet"
         return f"not in order: {', '.join(self._unsettled)}" if self._unsettled else ""
 
     async def status(self) -> Json | None:
@@ -172,17 +190,23 @@ class Loop:
     async def run(self) -> None:
         """Until it is cancelled."""
         while not self._cluster.synced:
-            await self._sleep(_CALM)
+            await self._wait(_CALM, _GATHER)
             self._passed_at = self._clock()
         while True:
-            await self._sleep(await self._pass())
+            began = self._clock()
+            wait = await self._pass()
+            # News without end leave half of the time to others, and a fight over what is ours more.
+            gather = _BUSY if self._fought else min(_BUSY, self._clock() - began)
+            await self._wait(wait, max(_GATHER, gather))
 
-    async def _sleep(self, seconds: float) -> None:
+    async def _wait(self, seconds: float, gather: float) -> None:
+        """For news, at most so long, and then for those that come with them."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._woken.wait()
+        await asyncio.sleep(gather)
+        # The pass that follows reads the caches before anything else happens.
         self._woken.clear()
-        await asyncio.sleep(_GATHER)
 
     async def _pass(self) -> float:
         """Seconds until the next one is due."""
@@ -210,7 +234,7 @@ class Loop:
         async with self._passed:
             self._passed.notify_all()
         now = self._clock()
-        calm = max(_CALM, _PAUSE * (now - began))
+        calm = min(_MOST_CALM, max(_CALM, _PAUSE * (now - began)))
         wait = _BUSY if result.decision.plan.busy else calm
         due_at = min(result.due_at, self._rotate_at, self._look_at_all_at)
         return max(0.0, min(wait, due_at - now))
@@ -255,6 +279,7 @@ class Loop:
 
     def _tell(self, result: Result) -> None:
         self._failure = None
+        self._fought = any(outcome.drift and outcome.changed for outcome in result.outcomes)
         for outcome in result.outcomes:
             self._note(outcome)
         before, plan = self._snapshot, result.decision.plan
@@ -281,10 +306,14 @@ class Loop:
         self._snapshot_at, self._unsettled = self._clock(), result.unsettled
         self._tell_news(before, snapshot)
         self._status = kubernetes_status(snapshot, self._status, _now())
-        # Nobody may hear of keys that are not there.
         if "lanes" not in result.unsettled:
-            desired = result.decision.desired
-            self._publisher.say(Said(result.decision.publish, desired.halves, self._status))
+            halves = result.decision.desired.halves
+            self._said = Said(result.decision.publish, halves, self._status)
+        elif self._said is not None:
+            # Nobody may hear of keys that are not there, but all of the trouble.
+            self._said = replace(self._said, status=self._status)
+        if self._said is not None:
+            self._publisher.say(self._said)
 
     def _note(self, outcome: Outcome) -> None:
         failed = outcome.error is not None
@@ -299,10 +328,11 @@ class Loop:
             _log.info("%s: and %d more changes", outcome.resource, len(changed) - _LOGGED)
 
     def _tell_news(self, before: Snapshot | None, now: Snapshot) -> None:
-        known = set(before.problems) if before else set()
-        for problem in now.problems:
-            if problem.severity == "error" and problem not in known:
+        errors = [problem for problem in now.problems if problem.severity == "error"]
+        for problem in errors:
+            if problem not in self._errors:
                 self._publisher.tell("Warning", "Problem", problem.what)
+        self._errors = frozenset(errors)
         if before is None:
             return
         if before.rotation.stage != now.rotation.stage:

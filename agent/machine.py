@@ -10,12 +10,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from pyroute2.netlink.exceptions import NetlinkError
+
 from agent.backend import Backend, LaneDesired, LanesDesired
 from agent.decisions import Devices
-from agent.keeper import Keeper, Outcome
+from agent.keeper import Outcome
+from agent.keepers import Keepers
 from agent.model import Address, Problem
 from agent.network import attachments, mtu
-from agent.network.base import POD_BRIDGE, NetworkError, explained
+from agent.network.base import POD_BRIDGE, NetworkError, Resource, explained
 from agent.network.cni import FILE, Cni, CniDesired
 from agent.network.cni import STATE as CNI_STATE
 from agent.network.firewall import open_firewall
@@ -33,7 +36,7 @@ from wgpy.protocol.config import Network
 
 LANE_NAMES = ("wgpy0", "wgpy1")
 # By resource, those that must be in order before it is touched.
-_NEEDS = {
+NEEDS: Mapping[str, tuple[str, ...]] = {
     "lanes": ("guard", "firewall"),
     "links": ("lanes",),
     "routes": ("lanes", "links"),
@@ -60,7 +63,7 @@ class Machine:
         self._firewall = open_firewall()
         self._neighbours = Neighbours() if is_available() else None
         self._cni = Cni(cni)
-        resources = [
+        resources: list[Resource[Any]] = [
             Guard(),
             self._firewall,
             backend,
@@ -70,14 +73,16 @@ class Machine:
             *([self._neighbours] if self._neighbours else []),
             self._cni,
         ]
-        self._keepers: dict[str, Keeper[Any]] = {
-            resource.name: Keeper[Any](resource, clock) for resource in resources
-        }
+        self._keepers = Keepers(resources, NEEDS, clock)
         for directory in (cni, results, CNI_STATE):
             directory.mkdir(parents=True, exist_ok=True)
         files = (cni / FILE, CNI_STATE / FILE)
         self.watch = Watch((*LANE_NAMES, POD_BRIDGE), (), files, results)
         self._routes: dict[Network, int] = {}
+        self._drops: dict[str, int] = {}
+        # Why it is not known which pods are attached.
+        self._unread: NetworkError | None = None
+        self._overlay: tuple[Network, ...] = ()
 
     def close(self) -> None:
         """Everything stays as it is, but nobody looks after it."""
@@ -96,7 +101,7 @@ class Machine:
             try:
                 with open_rtnetlink() as ip:
                     found = own_routes(ip)
-            except OSError as error:
+            except (OSError, NetlinkError) as error:
                 raise explained("routes", error) from None
             self._routes = {
                 route.prefix: LANE_NAMES.index(route.device)
@@ -111,62 +116,67 @@ class Machine:
 
     def look(self, names: Iterable[str] | None = None) -> None:
         """At these resources, or at all of them, in the next turn."""
-        for name in self._keepers if names is None else names:
-            if name in self._keepers:
-                self._keepers[name].look()
+        self._keepers.look(names)
 
     def turn(self, desired: Desired) -> list[Outcome]:
         """Bring into order what is due."""
-        self.watch.overlay = desired.overlay
+        self.watch.overlay = self._overlay = desired.overlay
         for name, wish in wishes(desired, self._versions):
             self._keepers[name].want(wish)
-        if self._neighbours is not None and not self._keepers["neighbours"].settled:
-            self._keepers["neighbours"].want(self._attached())
-        outcomes = []
-        for keeper in self._keepers.values():
-            if self._may(keeper):
-                outcome = keeper.turn()
-                if outcome is not None:
-                    outcomes.append(outcome)
-        return outcomes
+        self._want_neighbours()
+        return self._keepers.turn()
 
     @property
     def unsettled(self) -> list[str]:
         """Names of the resources that are not as they were desired last."""
-        return [name for name, keeper in self._keepers.items() if not keeper.settled]
+        return self._keepers.unsettled
 
     @property
     def due_at(self) -> float:
         """When the next of them is due."""
-        return min(keeper.due_at for keeper in self._keepers.values() if self._may(keeper))
+        return self._keepers.due_at
 
     def drops(self) -> dict[str, int]:
-        """Packets that the packet filter has dropped, by reason. NetworkError."""
-        tables = [self._firewall, *([self._neighbours] if self._neighbours else [])]
-        return {
-            reason: count.packets for table in tables for reason, count in table.counters().items()
-        }
+        """Packets that the packet filter has dropped, by reason, as far as it can be asked."""
+        for table in (self._firewall, self._neighbours):
+            # What ails it is told when it is brought into order.
+            with suppress(NetworkError):
+                counts = table.counters() if table else {}
+                self._drops |= {reason: count.packets for reason, count in counts.items()}
+        return dict(self._drops)
 
     def problems(self) -> Iterator[Problem]:
         """What is not in order, and what this node lacks."""
-        for keeper in self._keepers.values():
-            if keeper.error is not None:
-                yield Problem("error", f"{keeper.name}: {keeper.error.what}", keeper.error.advice)
+        yield from self._keepers.problems()
+        if self._unread is not None:
+            yield Problem("error", f"neighbours: {self._unread.what}", self._unread.advice)
         if self._neighbours is None:
             what = "pods of this node can pose as each other: there is no nftables"
             yield Problem("warning", what, "install nftables")
+        if lacking := lacks(self._overlay, self._versions):
+            what = f"this node has no IPv6: its pods cannot reach {', '.join(lacking)}"
+            yield Problem("warning", what, "enable IPv6 on this host, or take it from the cluster")
         with suppress(NetworkError):
             for name in self._cni.preceded_by():
                 what = f"the container runtime takes {name} before {FILE}"
                 yield Problem("error", what, f"remove {name} if no other network is to be used")
 
-    def _may(self, keeper: Keeper[Any]) -> bool:
-        return all(self._keepers[need].settled for need in _NEEDS.get(keeper.name, ()))
+    def _want_neighbours(self) -> None:
+        if self._neighbours is None or self._keepers["neighbours"].settled:
+            return
+        try:
+            self._keepers["neighbours"].want(self._attached())
+            self._unread = None
+        except NetworkError as error:
+            self._unread = error
 
     def _attached(self) -> NeighboursDesired:
-        with open_rtnetlink() as ip:
-            links = device_names(ip).values()
-        return NeighboursDesired(attachments.read_attachments(self._results, links))
+        try:
+            with open_rtnetlink() as ip:
+                links = device_names(ip).values()
+            return NeighboursDesired(attachments.read_attachments(self._results, links))
+        except (OSError, NetlinkError) as error:
+            raise explained(f"attachments in {self._results}", error) from None
 
 
 def guard_first(overlay: tuple[Network, ...]) -> None:
@@ -174,10 +184,19 @@ def guard_first(overlay: tuple[Network, ...]) -> None:
 
     What an earlier agent has left is better informed, and stays.
     """
-    with open_rtnetlink() as ip:
-        guarded = any(map(is_guard, own_routes(ip)))
+    try:
+        with open_rtnetlink() as ip:
+            guarded = any(map(is_guard, own_routes(ip)))
+    except (OSError, NetlinkError) as error:
+        raise explained("guard", error) from None
     if not guarded:
-        Guard().reconcile(GuardDesired(overlay))
+        versions = present_families()
+        Guard().reconcile(GuardDesired(tuple(n for n in overlay if n.version in versions)))
+
+
+def lacks(overlay: Iterable[Network], versions: Collection[int]) -> list[str]:
+    """The ranges of a version of IP that this host does not have."""
+    return [str(network) for network in overlay if network.version not in versions]
 
 
 def wishes(desired: Desired, versions: Collection[int]) -> Iterator[tuple[str, Any]]:

@@ -18,6 +18,8 @@ _log = logging.getLogger(__name__)
 
 # Seconds between two writes of the status, which has counts that move all the time.
 _STATUS_EVERY = 5.0
+# And after what others had altered was written again.
+_AFTER_DRIFT = 2.0
 _MAX_EVENTS = 64
 
 
@@ -117,12 +119,15 @@ class Publisher:
         wanted = self._wanted
         assert wanted is not None
         before = self._writer.confirmed
-        drift = [await self._writer.publish(wanted.node)]
-        drift += [await self._writer.publish_halves(wanted.halves)]
-        if altered := list(filter(None, drift)):
-            self._drifted(altered)
+        altered = await self._writer.publish(wanted.node)
         if self._writer.confirmed != before:
             self._written()
+        self._put_right(altered)
+        altered_halves = await self._writer.publish_halves(wanted.halves)
+        self._put_right(altered_halves)
+        if altered or altered_halves:
+            # Who fights over it shall not find an opponent as quick as the API server.
+            await self._pace.sleep(_AFTER_DRIFT)
         now = self._pace.clock()
         if now < self._status_at + _STATUS_EVERY:
             self._status_due = self._status_at + _STATUS_EVERY
@@ -130,6 +135,10 @@ class Publisher:
         self._status_due = inf
         await self._writer.set_status(wanted.status)
         self._status_at = now
+
+    def _put_right(self, altered: str) -> None:
+        if altered:
+            self._drifted([altered])
 
     def _failed(self, error: KubeError) -> None:
         # Once for each trouble, not for each try.

@@ -72,8 +72,6 @@ class Reconciler:
             self._decisions = Decisions(
                 self._identity, urandom, devices, caches.confirmed, self._timing
             )
-        if rotate:
-            self._decisions.lanes.request_rotation()
         known = Known(
             caches.nodes,
             caches.published,
@@ -83,6 +81,9 @@ class Reconciler:
             caches.confirmed,
             self._path_mtus(caches.published, look is None),
         )
+        # When nothing can fail any more: who asks again after a failure asks for one rotation.
+        if rotate:
+            self._decisions.lanes.request_rotation()
         decision = self._decisions.decide(self._clock(), now_ns, known)
         outcomes = self._machine.turn(decision.desired)
         return Result(

@@ -122,13 +122,15 @@ async def _serve(options: Options, worker: _Worker, stack: AsyncExitStack) -> No
     events = asyncio.get_running_loop()
     events.add_reader(watch.fileno(), lambda: loop.look(watch.changes()))
     stack.callback(events.remove_reader, watch.fileno())
+    listening = listen(options.control)
+    stack.callback(listening.close)
     host, port = options.listen
     await stack.enter_async_context(served(host, port, loop.healthy, loop.ready, loop.metrics))
     control = Control(loop.status, loop.rotate)
     async with asyncio.TaskGroup() as group:
         group.create_task(kube.run())
         group.create_task(publisher.run())
-        group.create_task(control.serve(listen(options.control)))
+        group.create_task(control.serve(listening))
         group.create_task(loop.run())
 
 
