@@ -1,14 +1,16 @@
 """One pass of the agent: look, decide, bring about. Blocking, for the agent's worker thread."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from os import urandom
+from typing import Protocol
 
 from agent.decisions import Decision, Decisions, Devices, Identity, Known
 from agent.keeper import Outcome
 from agent.lanefacts import Timing
-from agent.machine import Machine
 from agent.model import Address, Halves, NodeFacts, Problem, WireGuardNode
+from agent.topology import Desired
+from wgpy.protocol.config import Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +42,37 @@ class Result:
     due_at: float
 
 
+class Host(Protocol):
+    """What a pass needs of agent.machine.Machine."""
+
+    @property
+    def unsettled(self) -> list[str]: ...
+
+    @property
+    def due_at(self) -> float: ...
+
+    def look(self, names: Iterable[str] | None) -> None: ...
+
+    def devices(self) -> Devices: ...
+
+    def routes(self) -> Mapping[Network, int]: ...
+
+    def path_mtus(self, endpoints: Iterable[Address]) -> dict[Address, int]: ...
+
+    def turn(self, desired: Desired) -> list[Outcome]: ...
+
+    def drops(self) -> dict[str, int]: ...
+
+    def problems(self) -> Iterable[Problem]: ...
+
+
 class Reconciler:
     """Brings this node to what the cluster says that it should be."""
 
     def __init__(
         self,
         identity: Identity,
-        machine: Machine,
+        machine: Host,
         clock: Callable[[], float],
         clock_ns: Callable[[], int],
         timing: Timing,
