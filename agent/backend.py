@@ -140,12 +140,17 @@ class Backend:
 
     def remove(self) -> None:
         """Remove all lanes, of whatever kind. NetworkError."""
-        report = Report()
         self._made.clear()
-        for name in self._names:
-            with report.step(name), _explained():
-                _clear(name, name in dataplane.list_interfaces())
-        report.end()
+        remove_lanes(self._names)
+
+
+def remove_lanes(names: tuple[str, ...]) -> None:
+    """Remove these interfaces, of whatever kind, and what serves them. NetworkError."""
+    report = Report()
+    for name in names:
+        with report.step(name), _explained():
+            _clear(name, name in dataplane.list_interfaces())
+    report.end()
 
 
 def choose(choice: Choice, availability: Availability) -> Plane:

@@ -13,6 +13,7 @@ _USAGE = """usage: wgpy-agent COMMAND [OPTION]...
   dataplane  the process that userspace devices live in
   status     what the agent of this node has to say
   rotate     new keys for this node, without loss
+  uninstall  remove all that the agent has made on this node
 """
 _UNUSABLE = 2
 
@@ -30,6 +31,8 @@ def main(argv: list[str] | None = None) -> int:
             status = _status(rest)
         case "rotate":
             status = _rotate(rest)
+        case "uninstall":
+            status = _uninstall(rest)
         case "-h" | "--help":
             print(_USAGE, end="")
             status = 0
@@ -70,6 +73,24 @@ def _status(argv: list[str]) -> int:
 def _rotate(argv: list[str]) -> int:
     options = _with_socket(_parser("rotate", "Ask for new keys; `status` shows them come."), argv)
     return 1 if _ask(options.control, "rotate") is None else 0
+
+
+def _uninstall(argv: list[str]) -> int:
+    parser = _parser("uninstall", "Remove all that the agent has made on this node.")
+    cni, sysctls = import_module("agent.network.cni"), import_module("agent.network.sysctls")
+    add = parser.add_argument
+    add("--cni-directory", type=Path, default=cni.DIRECTORY, help="of the container runtime")
+    add("--proc-sys", type=Path, default=sysctls.PROC_SYS, help="the host's /proc/sys, writable")
+    options = _with_socket(parser, argv)
+    import_module("agent.log").set_up("info", os.environ.get("NODE_NAME", ""), sys.stderr)
+    remove = import_module("agent.uninstall").uninstall
+    try:
+        failed = remove(options.control, options.cni_directory, options.proc_sys)
+    except import_module("agent.network.base").NetworkError as refusal:
+        failed = [refusal]
+    for failure in failed:
+        print(f"wgpy-agent: {failure}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 def _ask(path: Path, what: str) -> dict[str, object] | None:

@@ -24,7 +24,7 @@ _CAPABLE = (
     "--no-new-privs",
 )
 _ROOT = Path(__file__).parents[2]
-_PATIENCE = 60.0
+_PATIENCE = 300.0
 _OBJECTS = "/apis/wgpy.io/v1alpha1/wireguardnodes"
 _REBOOT = """
 ip link del wgpy-pods
@@ -89,6 +89,11 @@ class Agents:
         """As kubelet does it."""
         self._agents[number].send_signal(signal.SIGTERM)
         assert self._agents[number].wait(10) == 0
+
+    def stop_launcher(self, number: int) -> None:
+        """As kubelet does it; its daemons end too."""
+        self._launchers[number].send_signal(signal.SIGTERM)
+        assert self._launchers[number].wait(20) == 0
 
     def kill_launcher(self, number: int) -> None:
         """SIGKILL; its daemons live on, as they have a process group of their own."""

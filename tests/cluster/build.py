@@ -36,6 +36,8 @@ def kube_apiserver() -> Path:
     directory = cache.directory() / "kube-apiserver"
     directory.mkdir(exist_ok=True)
     program, stamp = directory / "kube-apiserver", directory / "VERSION"
+    if stamp.exists():
+        return program
     with (directory / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if stamp.exists():

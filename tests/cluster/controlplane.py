@@ -23,7 +23,7 @@ from tests.cluster.certificates import write_certificates
 UNDERLAY_ADDRESSES = ("198.18.0.1", "2001:2:0:1::1")
 """Where a cluster's nodes find the API server; its certificate names them too."""
 _ISSUER = "https://kubernetes.default.svc"
-_PATIENCE = 60.0
+_PATIENCE = 300.0
 
 
 class ControlPlane:

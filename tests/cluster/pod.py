@@ -23,12 +23,14 @@ class Pod:
     """A namespace on a node's network.
 
     :param addresses: by IP version.
+    :param network: the file that it was attached by, which counts until it is detached.
     """
 
     name: str
     node: Node
     namespace: Namespace
     addresses: dict[int, str]
+    network: dict[str, Any]
     detached: bool = False
 
     def run(self, *argv: str, timeout: float = 60) -> str:
@@ -57,7 +59,8 @@ def attach(node: Node, name: str, namespace: Namespace) -> Pod:
     script = f"mkdir -p {_RESULTS}; cat > {shlex.quote(path)}"
     node.run("sh", "-c", script, stdin=json.dumps(note))
     given = [ip_interface(ip["address"]).ip for ip in result["ips"]]
-    return Pod(name, node, namespace, {address.version: str(address) for address in given})
+    addresses = {address.version: str(address) for address in given}
+    return Pod(name, node, namespace, addresses, network)
 
 
 def detach(pod: Pod) -> None:
@@ -65,7 +68,7 @@ def detach(pod: Pod) -> None:
     if pod.detached:
         return
     pod.detached = True
-    network = _network(pod.node)
+    network = pod.network
     path = _note(network["name"], pod.namespace)
     result = json.loads(pod.node.run("cat", path))["result"]
     for plugin in reversed(network["plugins"]):
