@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from functools import partial
 from ipaddress import ip_network
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import uvloop
 from kubernetes.aio.client import Configuration
@@ -74,7 +74,13 @@ async def _run_until_told(options: Options) -> None:
         _log.info("the agent ends; traffic goes on as it is")
 
 
-class _Worker:
+class Ranges(Protocol):
+    """What `overlay_ranges` needs of agent.kube.Kube."""
+
+    async def kubeadm_pod_ranges(self) -> list[str]: ...
+
+
+class Worker:
     """The one thread that does what blocks."""
 
     def __init__(self, executor: ThreadPoolExecutor) -> None:
@@ -87,13 +93,13 @@ class _Worker:
 async def _run(options: Options) -> None:
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="worker") as executor:
         async with AsyncExitStack() as stack:
-            await _serve(options, _Worker(executor), stack)
+            await _serve(options, Worker(executor), stack)
 
 
-async def _serve(options: Options, worker: _Worker, stack: AsyncExitStack) -> None:
+async def _serve(options: Options, worker: Worker, stack: AsyncExitStack) -> None:
     if options.overlay:
         await worker.do(partial(guard_first, options.overlay))
-    backend = await _open_backend(options, worker)
+    backend = await open_backend(options, worker)
     machine = await worker.do(partial(Machine, backend, options.cni_directory, options.proc_sys))
     stack.callback(machine.close)
     api = ApiServer(await _configuration(options))
@@ -104,7 +110,7 @@ async def _serve(options: Options, worker: _Worker, stack: AsyncExitStack) -> No
     publisher = Publisher(
         kube, _new_pace(), lambda: loop.wake(), lambda changes: loop.drifted(changes)
     )
-    overlay, problems = await _overlay(options, kube)
+    overlay, problems = await overlay_ranges(options, kube)
     identity = Identity(options.node, options.ports, overlay, backend.plane, wgpy.__version__)
     reconciler = Reconciler(identity, machine, time.monotonic, time.time_ns, timing)
     loop = Loop(
@@ -134,7 +140,7 @@ async def _serve(options: Options, worker: _Worker, stack: AsyncExitStack) -> No
         group.create_task(loop.run())
 
 
-async def _open_backend(options: Options, worker: _Worker) -> Backend:
+async def open_backend(options: Options, worker: Worker) -> Backend:
     """As soon as this node has a data plane: its launcher may be on its way."""
     starter = LauncherClient(options.launcher) if options.launcher else None
     wait, told = _FIRST_TRY, ""
@@ -155,7 +161,9 @@ async def _configuration(options: Options) -> Configuration:
     return in_cluster(os.environ)
 
 
-async def _overlay(options: Options, kube: Kube) -> tuple[tuple[Network, ...], list[Problem]]:
+async def overlay_ranges(
+    options: Options, kube: Ranges
+) -> tuple[tuple[Network, ...], list[Problem]]:
     """The cluster's pod ranges as far as they are configured; waits for the API server."""
     if not options.overlay_from_kubeadm:
         return options.overlay, []
