@@ -4,11 +4,12 @@ PYTHON := .venv/bin/python
 TOOLS := wireguard-tools iproute2 iperf3 iputils-ping nftables iptables tcpdump ethtool procps \
 	containernetworking-plugins dnsmasq-base
 
-.PHONY: help demo test check interop bench dev tools root clean
+.PHONY: help demo test endure check interop bench dev tools root clean
 
 help:
 	@echo "make demo     an encrypted tunnel between two network namespaces, shown at work (root)"
 	@echo "make test     all tests (root)"
+	@echo "make endure   the agent through outages of the API server, 20 minutes (root)"
 	@echo "make check    lint, types, layering and unit tests (no root)"
 	@echo "make interop  against other implementations of WireGuard, into interop/matrix.md (root)"
 	@echo "make bench    each stage, and side by side with wireguard-go (root)"
@@ -25,8 +26,11 @@ check: dev
 	@$(PYTHON) -m pytest -q -n auto -m "not system"
 
 test: root dev tools
-	@$(PYTHON) -m pytest -q -n auto --dist loadgroup -m "not alone"
+	@$(PYTHON) -m pytest -q -n auto --dist loadgroup -m "not alone and not endurance"
 	@$(PYTHON) -m pytest -q -m alone
+
+endure: root dev tools
+	@$(PYTHON) -m pytest -v -m endurance
 
 interop: root dev tools
 	@$(PYTHON) -m interop matrix

@@ -32,7 +32,7 @@ class Api:
     port: int
     ca: Path
     token: str
-    timeout: float = 10.0
+    timeout: float = 60.0
 
     def get(self, path: str) -> Json:
         return self.request("GET", path)

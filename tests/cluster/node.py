@@ -60,7 +60,7 @@ class Node:
         self._holder = subprocess.Popen(
             [
                 *f"ip netns exec {namespace.name}".split(),
-                *("unshare", "--mount", "--uts", "--propagation", "unchanged"),
+                *("unshare", "--mount", "--uts", "--propagation", "slave"),
                 *("sh", "-c", _HOLD, "hold", *PRIVATE),
             ],
             env={**os.environ, "NODE": name},

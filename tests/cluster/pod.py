@@ -59,7 +59,7 @@ def attach(node: Node, name: str, namespace: Namespace) -> Pod:
     script = f"mkdir -p {_RESULTS}; cat > {shlex.quote(path)}"
     node.run("sh", "-c", script, stdin=json.dumps(note))
     given = [ip_interface(ip["address"]).ip for ip in result["ips"]]
-    addresses = {address.version: str(address) for address in given}
+    addresses: dict[int, str] = {address.version: str(address) for address in given}
     return Pod(name, node, namespace, addresses, network)
 
 

@@ -35,6 +35,11 @@ class Relay:
         """Drop all connections, watches among them; new ones are served."""
         self._call(self._cut())
 
+    def lead_to(self, port: int) -> None:
+        """Drop all connections; new ones go to another port of loopback."""
+        self._port = port
+        self.cut()
+
     def refuse(self, refusing: bool) -> None:
         """Drop all connections and close new ones at once, until it is called with False."""
         self._refusing = refusing
