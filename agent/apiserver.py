@@ -55,9 +55,14 @@ class ApiServer:
         """Change the fields that `body` names."""
         return await self._request("PATCH", path, (), body, _MERGE)
 
-    async def apply(self, path: str, body: Json, manager: str) -> Json:
-        """Server-side apply: what `body` says is so, whoever said otherwise."""
-        query = (("fieldManager", manager), ("force", "true"))
+    async def apply(self, path: str, body: Json, manager: str, *, dry_run: bool = False) -> Json:
+        """Server-side apply: what `body` says is so, whoever said otherwise.
+
+        `dry_run`: only as far as to see whether the server would do it.
+        """
+        query: Query = (("fieldManager", manager), ("force", "true"))
+        if dry_run:
+            query = (*query, ("dryRun", "All"))
         return await self._request("PATCH", path, query, body, _APPLY)
 
     @asynccontextmanager

@@ -134,7 +134,8 @@ class Backend:
             try:
                 found[name] = dataplane.get_interface(name)
             except DataPlaneError as error:
-                if error.errno != ENODEV:
+                # A daemon that ends at this very moment hangs up.
+                if error.errno not in (ENODEV, ECONNRESET):
                     raise NetworkError(error.message, error.advice) from None
         return found
 

@@ -8,11 +8,12 @@ import json
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Protocol
 
 import yaml
 
-from agent.apierrors import InvalidError
+from agent.apierrors import ForbiddenError, InvalidError
 from agent.apiserver import Json
 from agent.echo import Echo
 from agent.events import COMPONENT, Events, Kind
@@ -40,6 +41,7 @@ PUBLISHED = f"/apis/{GROUP}/{VERSION}/{PLURAL}"
 _KUBEADM = "/api/v1/namespaces/kube-system/configmaps/kubeadm-config"
 # Of a label's value; a Node's name may be longer.
 _MAX_LABEL = 63
+_MAX_NAME = 253
 
 
 class Api(Source, Protocol):
@@ -49,7 +51,9 @@ class Api(Source, Protocol):
 
     async def merge(self, path: str, body: Json) -> Json: ...
 
-    async def apply(self, path: str, body: Json, manager: str) -> Json: ...
+    async def apply(
+        self, path: str, body: Json, manager: str, *, dry_run: bool = False
+    ) -> Json: ...
 
 
 class Kube:
@@ -188,6 +192,22 @@ class Kube:
             advice = "give --overlay RANGE instead"
             raise InvalidError("it has no networking.podSubnet", _KUBEADM, advice) from None
         return [one.strip() for one in ranges]
+
+    async def may_write_for_others(self) -> bool:
+        """Whether the API server would take an object of ours in another node's name. KubeError.
+
+        Nothing is written; the own object must have been.
+        """
+        own = self.confirmed
+        if own is None:
+            raise InvalidError("it has not been published yet", f"{KIND} {self._node}")
+        other = replace(own, name=f"not-{self._node}"[:_MAX_NAME])
+        body = other.to_object(self._own_uid())
+        try:
+            await self._api.apply(f"{PUBLISHED}/{other.name}", body, MANAGER, dry_run=True)
+        except ForbiddenError:
+            return False
+        return True
 
     def _heard(self) -> WireGuardNode | None:
         return self._published.items.get(self._node)

@@ -25,6 +25,7 @@ from agent.backend import Backend
 from agent.control import Control
 from agent.decisions import Identity
 from agent.health import served
+from agent.isolation import watch_isolation
 from agent.kube import Kube
 from agent.lanefacts import Timing
 from agent.launcher import listen
@@ -122,6 +123,10 @@ async def _serve(options: Options, worker: Worker, stack: AsyncExitStack) -> Non
         timing.session,
     )
     loop.problems += problems
+
+    def note(found: list[Problem]) -> None:
+        loop.problems = [*problems, *found]
+
     _tell_start(identity, backend, publisher)
 
     watch = machine.watch
@@ -138,6 +143,7 @@ async def _serve(options: Options, worker: Worker, stack: AsyncExitStack) -> Non
         group.create_task(publisher.run())
         group.create_task(control.serve(listening))
         group.create_task(loop.run())
+        group.create_task(watch_isolation(kube, note, asyncio.sleep))
 
 
 async def open_backend(options: Options, worker: Worker) -> Backend:

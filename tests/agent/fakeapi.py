@@ -99,7 +99,10 @@ class FakeApi:
             raise NotFoundError("404", path)
         return self._write("PATCH", path, {**self.objects[path], **body})
 
-    async def apply(self, path: str, body: Json, manager: str) -> Json:
+    async def apply(self, path: str, body: Json, manager: str, *, dry_run: bool = False) -> Json:
+        if dry_run:
+            self._ask("WRITE", path, (("dryRun", "All"),))
+            return body
         return self._write(manager, path, body)
 
     def _write(self, how: str, path: str, body: Json) -> Json:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from agent.apierrors import InvalidError
+from agent.apierrors import ForbiddenError, InvalidError
 from agent.apiserver import Json
 from agent.kube import NODES, PUBLISHED, Kube
 from agent.model import (
@@ -223,5 +223,21 @@ def test_kubeadm_tells_the_ranges_of_pods() -> None:
             rig.api.put(path, wrong)
             with pytest.raises(InvalidError, match="--overlay"):
                 await rig.kube.kubeadm_pod_ranges()
+
+    play(scene)
+
+
+def test_whether_one_may_write_for_others_is_asked_without_writing() -> None:
+    async def scene(rig: Rig) -> None:
+        with pytest.raises(InvalidError, match="not been published"):
+            await rig.kube.may_write_for_others()
+        await rig.kube.publish(published("me"))
+        await settle()
+        before = list(rig.api.written)
+        assert await rig.kube.may_write_for_others()
+        assert rig.api.asked[-1] == ("WRITE", f"{PUBLISHED}/not-me", (("dryRun", "All"),))
+        rig.api.trouble = [ForbiddenError("no", "there")]
+        assert not await rig.kube.may_write_for_others()
+        assert rig.api.written == before
 
     play(scene)
