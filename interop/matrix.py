@@ -8,7 +8,6 @@ from pathlib import Path
 
 from interop.results import Result
 from interop.scenarios import SCENARIOS
-from interop.scenarios.likeness import MAY_DIFFER
 
 _SIGNS = {
     "pass": "pass",
@@ -46,14 +45,9 @@ def write(path: Path, implementation: str, version: str, results: Iterable[Resul
     if bad:
         lines += ["", "## What did not pass, and why", ""]
         lines += [f"- {r.scenario}, {r.counterpart}: {_one_line(r.detail)}" for r in bad]
-    lines += ["", *_notes()]
+    # What no cell can say.
+    lines += ["", Path(__file__).with_name("notes.md").read_text().rstrip()]
     path.write_text("\n".join(lines) + "\n")
-
-
-def _notes() -> list[str]:
-    """What no cell can say; the differences are those that the scenario allows."""
-    text = Path(__file__).with_name("notes.md").read_text()
-    return [text.rstrip(), "", *(f"- {field}: {why}." for field, why in MAY_DIFFER.items())]
 
 
 def _version(counterpart: str, results: Iterable[Result]) -> str:

@@ -120,7 +120,9 @@ PROBES = [
     ),
     Probe([Line("tcp-1-back", "TCP, 1 stream, other way", "Mbit/s")], _tcp(1, back=True)),
     Probe([Line("tcp-4", "TCP, 4 streams", "Mbit/s")], _tcp(4), for_all=True),
+    Probe([Line("tcp-4-back", "TCP, 4 streams, other way", "Mbit/s")], _tcp(4, back=True)),
     Probe([Line("tcp-16", "TCP, 16 streams", "Mbit/s")], _tcp(16)),
+    Probe([Line("tcp-16-back", "TCP, 16 streams, other way", "Mbit/s")], _tcp(16, back=True)),
     _jumbo_tcp(1),
     _jumbo_tcp(4),
     Probe(

@@ -14,11 +14,6 @@ from interop.tunnel import tunnel, wait_for_handshake
 from interop.wire import DATA, Message, capture
 
 _MODEL = "the kernel is the model, not another daemon"
-MAY_DIFFER = {
-    "flow_label": "a UDP socket's datagrams get a flow label from their host "
-    "(net.ipv6.auto_flowlabels); the kernel's WireGuard leaves it zero",
-}
-"""Fields that need not be as the kernel's, each with its reason."""
 _SINGLE = ["tx-udp-segmentation", "off", "gso", "off", "gro", "off"]
 _SIZES = (0, 1, 4, 5, 20, 100, 1371, 1372)
 _CLASSES = (0, 1, 2, 3, 46 << 2)
@@ -126,7 +121,7 @@ def _differences(role: str, ours: list[Face], model: list[Face]) -> list[str]:
     for number, (mine, wanted) in enumerate(zip(ours, model, strict=False), 1):
         for name in Face._fields:
             values = getattr(mine, name), getattr(wanted, name)
-            if values[0] != values[1] and name not in MAY_DIFFER:
+            if values[0] != values[1]:
                 text = f"{role}, {name} of message {number}: {values[0]}, the kernel's {values[1]}"
                 found.setdefault(name, text)
     if len(ours) != len(model):

@@ -15,6 +15,7 @@ _SO_SNDBUFFORCE = 32
 _SO_RCVBUFFORCE = 33
 _IP_MTU_DISCOVER = 10
 _IPV6_MTU_DISCOVER = 23
+_IPV6_AUTOFLOWLABEL = 70
 _PMTUDISC_DONT = 0
 _SO_ATTACH_REUSEPORT_CBPF = 51
 
@@ -108,6 +109,8 @@ def _prepare(sock: socket.socket, fwmark: int) -> None:
     if sock.family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_DONT)
+        # Zero, as the kernel's WireGuard has it: a label would tell peers apart.
+        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_AUTOFLOWLABEL, 0)
     else:
         # Without the don't-fragment bit: what does not fit the path is fragmented.
         sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_DONT)
