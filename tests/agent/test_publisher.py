@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -181,6 +181,21 @@ def test_a_status_is_written_at_most_every_five_seconds_but_the_last_one_is() ->
             (5, 5),
             (10, 10),
             (15, 11),
+        ]
+
+    play(scene)
+
+
+def test_among_many_nodes_a_status_is_written_less_often() -> None:
+    async def scene(rig: Rig) -> None:
+        halves: Mapping[str, Halves] = {f"node-{n}": (None, None) for n in range(1000)}
+        for count in range(120):
+            rig.publisher.say(replace(said(1, count), halves=halves))
+            await asyncio.sleep(1)
+        assert [(at, status["count"]) for at, status in rig.writer.statuses] == [
+            (0, 0),
+            (50, 50),
+            (100, 100),
         ]
 
     play(scene)
