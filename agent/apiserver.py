@@ -48,6 +48,12 @@ class ApiServer:
     async def get(self, path: str, query: Query = ()) -> Json:
         return await self._request("GET", path, query)
 
+    async def date(self) -> str | None:
+        """The server's clock, as HTTP tells it."""
+        response = await self._open("GET", "/version", (), "GET /version", _TIMEOUT)
+        response.close()
+        return response.headers.get("Date")
+
     async def create(self, path: str, body: Json) -> Json:
         return await self._request("POST", path, (), body)
 

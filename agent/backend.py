@@ -70,7 +70,7 @@ class Backend:
         self._names = names
         self._starter = starter
         self._clock_ns = clock_ns
-        self.availability = _probe(starter)
+        self.availability = probe_planes(starter)
         self.plane = choose(choice, self.availability)
         # Endpoint that each peer of each lane was last told.
         self._told: dict[str, dict[bytes, Endpoint]] = {}
@@ -218,7 +218,7 @@ def _changed_values(peer: PeerChange) -> Iterator[str]:
         yield f"{'-' if allowed.remove else '+'}{allowed.network}"
 
 
-def _probe(starter: Starter | None) -> Availability:
+def probe_planes(starter: Starter | None) -> Availability:
     """The kernel is asked here; userspace where the daemons will run."""
     here = dataplane.probe()
     if starter is None:

@@ -13,6 +13,7 @@ _USAGE = """usage: wgpy-agent COMMAND [OPTION]...
   dataplane  the process that userspace devices live in
   status     what the agent of this node has to say
   rotate     new keys for this node, without loss
+  doctor     what this node has and lacks, and what to do about it
   uninstall  remove all that the agent has made on this node
 """
 _UNUSABLE = 2
@@ -31,6 +32,9 @@ def main(argv: list[str] | None = None) -> int:
             status = _status(rest)
         case "rotate":
             status = _rotate(rest)
+        case "doctor":
+            options = import_module("agent.options").parse(rest, os.environ)
+            status = import_module("agent.consult").run(options)
         case "uninstall":
             status = _uninstall(rest)
         case "-h" | "--help":

@@ -14,7 +14,7 @@ _log = logging.getLogger(__name__)
 
 # Seconds between two looks, and until the next one when the server could not be asked.
 _EVERY = 3600.0
-_AGAIN = 30.0
+_AGAIN = 10.0
 _NONE = Problem(
     "warning",
     "write isolation is not in force: the agent of one node can write what is another's",

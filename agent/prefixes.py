@@ -4,7 +4,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from ipaddress import ip_network
 
-from agent.model import NodeFacts, Problem
+from agent.model import Address, NodeFacts, Problem
 from wgpy.protocol.config import Network
 
 
@@ -15,6 +15,15 @@ class Prefixes:
     pods: tuple[Network, ...] = ()
     # Its own addresses, /32 and /128.
     nodes: tuple[Network, ...] = ()
+
+
+def node_address(pods: Network) -> Address:
+    """Where the node itself is among its pods: the address that CNI gives to their gateway.
+
+    Not the first of all: in IPv6 that is every router's (RFC 4291, 2.6.1), and Linux sends no
+    ICMP errors to it.
+    """
+    return pods[min(1, pods.num_addresses - 1)]
 
 
 def share_out(nodes: list[NodeFacts], problems: list[Problem]) -> dict[str, Prefixes]:

@@ -103,7 +103,7 @@ async def _serve(options: Options, worker: Worker, stack: AsyncExitStack) -> Non
     backend = await open_backend(options, worker)
     machine = await worker.do(partial(Machine, backend, options.cni_directory, options.proc_sys))
     stack.callback(machine.close)
-    api = ApiServer(await _configuration(options))
+    api = ApiServer(await configuration(options))
     stack.push_async_callback(api.close)
     timing = Timing(keepalive=options.keepalive)
 
@@ -161,7 +161,8 @@ async def open_backend(options: Options, worker: Worker) -> Backend:
         wait = min(_LAST_TRY, wait * 2)
 
 
-async def _configuration(options: Options) -> Configuration:
+async def configuration(options: Options) -> Configuration:
+    """How to reach the API server, and as whom. KubeError."""
     if options.kubeconfig is not None:
         return await from_kubeconfig(options.kubeconfig)
     return in_cluster(os.environ)

@@ -19,7 +19,7 @@ from agent.model import (
     Problem,
     WireGuardNode,
 )
-from agent.prefixes import Prefixes, share_out
+from agent.prefixes import Prefixes, node_address, share_out
 from wgpy.protocol.config import (
     AllowedIPChange,
     Endpoint,
@@ -182,7 +182,7 @@ class _Draft:
     def desired(self) -> Desired:
         cluster = self.cluster
         own = cluster.prefixes.get(cluster.name, Prefixes())
-        addresses = tuple(prefix.network_address for prefix in own.pods)
+        addresses = tuple(map(node_address, own.pods))
         sources: dict[int, Address] = {a.version: a for a in reversed(addresses)}
         first, second = map(self._lane, LANES)
         pods: list[PeerRoute] = []

@@ -46,4 +46,4 @@ def test_a_server_that_would_take_it_is_a_warning_and_one_that_refuses_is_none()
 def test_what_could_not_be_asked_is_asked_again_soon_and_changes_nothing() -> None:
     told, slept = watched(True, UnreachableError("no answer", "there"), True)
     assert told == [["warning"], ["warning"]]
-    assert slept == [3600.0, 30.0, 3600.0]
+    assert slept == [3600.0, 10.0, 3600.0]

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.model import NodeFacts, Problem
-from agent.prefixes import Prefixes, share_out
+from agent.prefixes import Prefixes, node_address, share_out
 from wgpy.protocol.config import Network
 
 
@@ -63,3 +63,13 @@ def test_no_part_of_the_address_space_has_two_owners(claims: list[list[Network]]
             if not any(prefix.overlaps(p) for _, p in granted if p.version == prefix.version):
                 granted.append((claimant.name, prefix))
     assert {(n, p) for n, p in owned} == set(granted)
+
+
+def test_a_node_is_at_the_gateway_of_its_pods() -> None:
+    for prefix, address in (
+        ("10.244.1.0/24", "10.244.1.1"),
+        ("fd00:1::/64", "fd00:1::1"),
+        ("10.0.0.4/31", "10.0.0.5"),
+        ("fd00::7/128", "fd00::7"),
+    ):
+        assert str(node_address(ip_network(prefix))) == address

@@ -119,14 +119,14 @@ def test_routes_follow_the_plan_and_no_other_node_is_left_out() -> None:
         "2001:db8::3/128": None,
     }
     by_prefix = {str(route.prefix): route for route in whole.pod_routes}
-    assert by_prefix["10.244.2.0/24"].source == ip_address("10.244.1.0")
-    assert by_prefix["fd00:2::/64"].source == ip_address("fd00:1::")
+    assert by_prefix["10.244.2.0/24"].source == ip_address("10.244.1.1")
+    assert by_prefix["fd00:2::/64"].source == ip_address("fd00:1::1")
     assert by_prefix["10.244.2.0/24"].mtu == 1380
 
 
-def test_this_node_has_its_network_addresses_and_the_sets_of_the_firewall() -> None:
+def test_this_node_has_its_gateway_addresses_and_the_sets_of_the_firewall() -> None:
     whole = desired()
-    assert whole.addresses == (ip_address("10.244.1.0"), ip_address("fd00:1::"))
+    assert whole.addresses == (ip_address("10.244.1.1"), ip_address("fd00:1::1"))
     assert whole.local == NODES["node-1"].pod_cidrs
     assert ip_network("10.244.2.0/23") in whole.overlay
     assert ip_network("192.0.2.1/32") in whole.nodes

@@ -135,9 +135,11 @@ class Agents:
         return None
 
     def run(self, number: int, *words: str) -> str:
-        """Another command of `wgpy-agent` on a node. CommandFailed."""
+        """Another command of `wgpy-agent` in the agent's pod of a node. CommandFailed."""
         node = self.cluster.nodes[number - 1]
-        return node.run("env", f"PYTHONPATH={_ROOT}", *AGENT, *words)
+        told = {**self._accounts.get(number, {}), "PYTHONPATH": str(_ROOT)}
+        environment = [f"{name}={value}" for name, value in told.items()]
+        return node.run("env", *environment, *_CAPABLE, *AGENT, *words)
 
     def wait_ready(self, timeout: float = _PATIENCE) -> None:
         """Each reaches all the others, and nothing moves any more."""
