@@ -69,27 +69,33 @@ class Kube:
         now: Callable[[], float],
     ) -> None:
         """`changed` is called after each change of the caches; `now` is the wall clock."""
+
+        def heard() -> None:
+            self._own.hear(self._published.items.get(node))
+            halves = self._halves.items.get(secret_name(node))
+            self._own_halves.hear(halves.readers if halves else None)
+            changed()
+
+        pace = new_pace()
+        self._own: Echo[WireGuardNode] = Echo(pace.clock)
+        self._own_halves: Echo[Mapping[str, Halves]] = Echo(pace.clock)
         self._api = api
         self._node = node
         self._secret_path = f"/api/v1/namespaces/{namespace}/secrets"
         self._events = Events(api, node, now)
-        self._nodes = Cache(
-            api, "Node", NODES, NodeFacts.from_object_untrusted, changed, new_pace()
-        )
+        self._nodes = Cache(api, "Node", NODES, NodeFacts.from_object_untrusted, changed, pace)
         self._published = Cache(
-            api, KIND, PUBLISHED, WireGuardNode.from_object_untrusted, changed, new_pace()
+            api, KIND, PUBLISHED, WireGuardNode.from_object_untrusted, heard, new_pace()
         )
         self._halves = Cache(
             api,
             "Secret",
             self._secret_path,
             self._parse_secret,
-            changed,
+            heard,
             new_pace(),
             (("labelSelector", SECRET_LABEL),),
         )
-        self._own: Echo[WireGuardNode] = Echo()
-        self._own_halves: Echo[Mapping[str, Halves]] = Echo()
         self._applied_status: Json | None = None
 
     async def run(self) -> None:
@@ -126,7 +132,7 @@ class Kube:
     @property
     def confirmed(self) -> WireGuardNode | None:
         """Own object as the API has it."""
-        return self._own.now(self._heard())
+        return self._own.now
 
     @property
     def halves(self) -> Mapping[str, Halves]:
@@ -153,8 +159,7 @@ class Kube:
     async def publish_halves(self, wanted: Mapping[str, Halves]) -> str:
         """Make the own Secret so; a sentence if somebody had altered it. KubeError."""
         name = secret_name(self._node)
-        heard = self._halves.items.get(name)
-        before = self._own_halves.now(heard.readers if heard else None)
+        before = self._own_halves.now
         altered = self._own_halves.last == wanted
         # What others have added stays there, and is no reason to write again.
         if altered and before is not None and wanted.items() <= before.items():
@@ -208,9 +213,6 @@ class Kube:
         except ForbiddenError:
             return False
         return True
-
-    def _heard(self) -> WireGuardNode | None:
-        return self._published.items.get(self._node)
 
     def _own_path(self) -> str:
         return f"{PUBLISHED}/{self._node}"

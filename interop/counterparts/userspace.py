@@ -19,6 +19,9 @@ from interop.shell import CommandFailed, ScenarioFailed, run, wait_until
 
 _SOCKETS = Path("/var/run/wireguard")
 _KEYLOG = "{keylog}"
+_STARTS = 3
+# What wireguard-go says then.
+_LOST = "Failed to listen on uapi socket: no such file or directory"
 _READY = 90.0
 """Seconds a daemon may take from its start to its answer to `wg show`: a guest is slow."""
 
@@ -81,6 +84,14 @@ class Userspace(Implementation):
         return words[0].split()[-1] if words else "unknown"
 
     def start(self, interface: str, namespace: Namespace, log: Path) -> Running:
+        for _ in range(_STARTS):
+            try:
+                return self._start(interface, namespace, log)
+            except _LostSocket:
+                continue
+        return self._start(interface, namespace, log)
+
+    def _start(self, interface: str, namespace: Namespace, log: Path) -> Running:
         keys = str(log.with_suffix(".keys"))
         options = [word.replace(_KEYLOG, keys) for word in self.command[1:]]
         argv = [self.executable(), *options, interface]
@@ -94,7 +105,8 @@ class Userspace(Implementation):
         def ready() -> bool:
             if process.poll() is not None:
                 words = log.read_text(errors="replace").strip()[-1000:]
-                raise ScenarioFailed(f"{shlex.join(argv)} ended at once: {words}")
+                kind = _LostSocket if words.endswith(_LOST) else ScenarioFailed
+                raise kind(f"{shlex.join(argv)} ended at once: {words}")
             with contextlib.suppress(CommandFailed):
                 namespace.run("wg", "show", interface)
                 return True
@@ -102,6 +114,10 @@ class Userspace(Implementation):
 
         wait_until(f"{shlex.join(argv)} answers `wg show`", ready, _READY)
         return Daemon(process, interface, log)
+
+
+class _LostSocket(ScenarioFailed):
+    """`wg`, asked for all interfaces at this moment, removes a socket that does not listen yet."""
 
 
 class DebianDaemon(Userspace):
