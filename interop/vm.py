@@ -23,8 +23,9 @@ from interop.counterparts.kernel import Kernel
 from interop.results import Result
 from interop.shell import ScenarioFailed
 
-_OPTIONS = "--disable-kvm --disable-microvm --force-9p --cpus 1 --memory 1G --user root --verbose"
+_OPTIONS = "--disable-kvm --disable-microvm --force-9p --cpus 1 --user root --verbose"
 """One processor: with two, the kernel's patching of its own code crashes it under emulation."""
+_MEMORY = "1G"
 _CACHED_ROOT = """\
 exec >{directory}/guest.log 2>&1
 set -e
@@ -71,7 +72,7 @@ def play_in_guest(
 
 
 def run_in_guest(
-    kernel: Kernel, argv: list[str], directory: Path, patience: float
+    kernel: Kernel, argv: list[str], directory: Path, patience: float, memory: str = _MEMORY
 ) -> tuple[int, str]:
     """Boot `kernel` and run a command inside: its exit status, and all that it printed.
 
@@ -80,7 +81,7 @@ def run_in_guest(
     """
     status = directory / "status"
     expired = contextlib.suppress(subprocess.TimeoutExpired)
-    with _guest(kernel, argv, directory) as guest, expired:
+    with _guest(kernel, argv, directory, memory) as guest, expired:
         guest.wait(patience)
     if not status.exists():
         raise ScenarioFailed(f"the guest ended early: {_last_words(directory)}")
@@ -88,12 +89,15 @@ def run_in_guest(
 
 
 @contextlib.contextmanager
-def _guest(kernel: Kernel, argv: list[str], directory: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _guest(
+    kernel: Kernel, argv: list[str], directory: Path, memory: str = _MEMORY
+) -> Iterator[subprocess.Popen[bytes]]:
     """A machine that runs a command and ends; what it printed and its status are in `directory`."""
     image, _ = _image(kernel)
     tools = _tools()
     script = _write_scripts(directory, argv)
-    vng = ["vng", "-r", str(image), *_OPTIONS.split(), f"--rwdir={directory}", "--rodir=/mnt=/"]
+    options = [*_OPTIONS.split(), f"--memory={memory}"]
+    vng = ["vng", "-r", str(image), *options, f"--rwdir={directory}", "--rodir=/mnt=/"]
     with (directory / "console.log").open("wb") as console:
         guest = subprocess.Popen(
             [*vng, "--", "sh", str(script)],

@@ -14,6 +14,7 @@ from pathlib import Path
 from interop.shell import CommandFailed, wait_until
 from tests.cluster.api import Api, ApiError, Json
 from tests.cluster.cluster import Cluster
+from wgpy.dataplane import probe
 
 NAMESPACE = "wgpy-system"
 ACCOUNT = "wgpy-agent"
@@ -42,12 +43,20 @@ class Agents:
     """Per node (from 1) a launcher and an agent; ended with the cluster."""
 
     def __init__(self, cluster: Cluster, *options: str) -> None:
-        """`options` are of `wgpy-agent run`, for all nodes."""
+        """`options` are of `wgpy-agent run`, for all nodes.
+
+        Where the kernel has WireGuard the odd nodes use it, and the even ones do not.
+        """
         self.cluster = cluster
+        self._has_kernel = not probe().kernel_reason
         self._options = options
         self._accounts: dict[int, dict[str, str]] = {}
         self._agents: dict[int, subprocess.Popen[bytes]] = {}
         self._launchers: dict[int, subprocess.Popen[bytes]] = {}
+
+    def plane(self, number: int) -> str:
+        """The data plane of a node."""
+        return "kernel" if self._has_kernel and number % 2 else "userspace"
 
     @property
     def numbers(self) -> range:
@@ -77,7 +86,8 @@ class Agents:
         if number not in self._accounts:
             self._accounts[number] = self.cluster.sign_in(number, NAMESPACE, ACCOUNT)
         listen = f"--listen={self.metrics_address(number)}"
-        words = ("run", "--resync=30s", listen, *self._options, *options)
+        plane = () if self.plane(number) == "kernel" else ("--dataplane=userspace",)
+        words = ("run", "--resync=30s", listen, *plane, *self._options, *options)
         self._agents[number] = self._start(number, "agent", *words)
 
     def kill_agent(self, number: int) -> None:

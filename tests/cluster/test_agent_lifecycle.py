@@ -14,6 +14,7 @@ import pytest
 from interop.shell import CommandFailed, wait_until
 from tests.cluster.agents import Agents
 from tests.cluster.flows import Flow, Flows
+from tests.cluster.lossless import lossless
 from tests.cluster.pod import Pod, attach, detach
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("cluster"), pytest.mark.alone]
@@ -47,20 +48,23 @@ def _has_new_keys(agents: Agents, number: int, old: list[str]) -> bool:
 def test_an_agent_that_is_killed_is_missed_by_no_packet_and_has_new_keys_when_it_is_back(
     agents: Agents, pods: list[Pod]
 ) -> None:
-    old = _keys(agents, 1)
     daemons = agents.daemons(1)
-    with Flows(pods, _RATE) as flows:
+
+    def kill() -> None:
+        old = _keys(agents, 1)
         agents.kill_agent(1)
         time.sleep(3)
         agents.start_agent(1)
         wait_until("node 1 has new keys", partial(_has_new_keys, agents, 1, old), _PATIENCE)
-    assert _damaged(flows) == []
+
+    lossless(agents, pods, _RATE, 4, kill)
     assert agents.daemons(1) == daemons
 
 
 def test_all_agents_are_upgraded_at_once_without_a_loss(agents: Agents, pods: list[Pod]) -> None:
-    old = {number: _keys(agents, number) for number in agents.numbers}
-    with Flows(pods, _RATE, 6) as flows:
+
+    def upgrade() -> None:
+        old = {number: _keys(agents, number) for number in agents.numbers}
         for number in agents.numbers:
             agents.stop_agent(number)
         for number in agents.numbers:
@@ -68,14 +72,16 @@ def test_all_agents_are_upgraded_at_once_without_a_loss(agents: Agents, pods: li
         for number in agents.numbers:
             new = partial(_has_new_keys, agents, number, old[number])
             wait_until(f"node {number} has new keys", new, 2 * _PATIENCE)
-    assert _damaged(flows) == []
+
+    lossless(agents, pods, _RATE, 6, upgrade)
 
 
 def test_an_agent_that_is_killed_in_the_middle_of_a_rotation_finishes_it(
     agents: Agents, pods: list[Pod]
 ) -> None:
-    old = _keys(agents, 3)
-    with Flows(pods, _RATE) as flows:
+
+    def kill() -> None:
+        old = _keys(agents, 3)
         agents.run(3, "rotate")
         told = partial(agents.object, 3)
         wait_until(
@@ -84,7 +90,8 @@ def test_an_agent_that_is_killed_in_the_middle_of_a_rotation_finishes_it(
         agents.kill_agent(3)
         agents.start_agent(3)
         wait_until("node 3 has new keys", partial(_has_new_keys, agents, 3, old), _PATIENCE)
-    assert _damaged(flows) == []
+
+    lossless(agents, pods, _RATE, 4, kill)
 
 
 @pytest.mark.parametrize("lane", ["wgpy0", "wgpy1"])
@@ -112,12 +119,14 @@ def test_traffic_is_back_two_seconds_after_a_lane_was_lost(
 def test_daemons_outlive_the_launcher_and_come_back_with_it(
     agents: Agents, pods: list[Pod]
 ) -> None:
-    with Flows(pods, _RATE) as flows:
+
+    def kill() -> None:
         agents.kill_launcher(4)
         time.sleep(2)
         agents.start_launcher(4)
         time.sleep(2)
-    assert _damaged(flows) == []
+
+    lossless(agents, pods, _RATE, 4, kill)
     os.kill(agents.daemons(4)["wgpy0"], signal.SIGKILL)
     wait_until("there is a new daemon", lambda: len(agents.daemons(4)) == 2, _PATIENCE)
     wait_until("it carries packets", partial(_reaches, pods[0], pods[3]), _PATIENCE)

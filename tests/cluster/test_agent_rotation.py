@@ -15,7 +15,7 @@ from interop.initiator import Initiator
 from interop.shell import wait_until
 from tests.cluster.agents import Agents
 from tests.cluster.api import Json
-from tests.cluster.flows import Flows
+from tests.cluster.lossless import lossless
 from tests.cluster.pod import Pod
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("cluster"), pytest.mark.alone]
@@ -44,37 +44,33 @@ def _rotated(agents: Agents, number: int, old: list[str]) -> bool:
 def test_no_packet_is_lost_while_one_node_after_the_other_gets_new_keys(
     agents: Agents, pods: list[Pod]
 ) -> None:
-    with Flows(pods, _RATE, 4) as flows:
+    def rotate() -> None:
         for number in agents.numbers:
             old = _keys(agents, number)
             agents.run(number, "rotate")
-            wait_until(
-                f"node {number} has new keys", partial(_rotated, agents, number, old), _PATIENCE
-            )
-    _assert_whole(flows)
+            _await_keys(agents, number, old)
+
+    flows = lossless(agents, pods, _RATE, 4, rotate)
+    assert all(flow.sent > 10 * _RATE for flow in flows)
 
 
 def test_no_packet_is_lost_while_all_nodes_get_new_keys_at_once(
     agents: Agents, pods: list[Pod]
 ) -> None:
-    old = {number: _keys(agents, number) for number in agents.numbers}
-    with Flows(pods, _RATE, 6) as flows:
+    def rotate() -> None:
+        old = {number: _keys(agents, number) for number in agents.numbers}
         for number in agents.numbers:
             agents.run(number, "rotate")
         for number in agents.numbers:
-            wait_until(
-                f"node {number} has new keys",
-                partial(_rotated, agents, number, old[number]),
-                _PATIENCE,
-            )
-    _assert_whole(flows)
+            _await_keys(agents, number, old[number])
+
+    flows = lossless(agents, pods, _RATE, 6, rotate)
+    assert all(flow.sent > 10 * _RATE for flow in flows)
 
 
-def _assert_whole(flows: Flows) -> None:
-    assert [flow for flow in flows.flows if flow.lost or flow.again] == []
-    # All pairs, at about the rate that was asked for.
-    assert len(flows.flows) == 12
-    assert all(flow.sent > 10 * _RATE for flow in flows.flows)
+def _await_keys(agents: Agents, number: int, old: list[str]) -> None:
+    rotated = partial(_rotated, agents, number, old)
+    wait_until(f"node {number} has new keys", rotated, _PATIENCE)
 
 
 def test_an_annotation_of_the_node_asks_for_new_keys_too(agents: Agents) -> None:
@@ -82,7 +78,7 @@ def test_an_annotation_of_the_node_asks_for_new_keys_too(agents: Agents) -> None
     agents.admin.merge(
         f"/api/v1/nodes/{name}", {"metadata": {"annotations": {"wgpy.io/rotate": "1"}}}
     )
-    wait_until("node 1 has new keys", partial(_rotated, agents, 1, old), _PATIENCE)
+    _await_keys(agents, 1, old)
     # And that is told.
     query = f"fieldSelector=involvedObject.name={name},reason=KeysRotated"
     path = f"/api/v1/namespaces/default/events?{query}"
@@ -100,7 +96,7 @@ def test_old_keys_are_refused(agents: Agents) -> None:
         assert _answers(agents, 1, lane, thief, ours[lane])
     agents.wait_ready()
     agents.run(2, "rotate")
-    wait_until("node 2 has new keys", partial(_rotated, agents, 2, old), _PATIENCE)
+    _await_keys(agents, 2, old)
     for lane, thief in enumerate(stolen):
         assert not _answers(agents, 1, lane, thief, ours[lane])
         # Nor does node 2 answer to its old name.

@@ -132,7 +132,7 @@ def test_metrics_of_every_node_are_scraped_from_a_pod(agents: Agents, pods: list
         url = f"http://{agents.metrics_address(number)}/metrics"
         text = pods[0].run(sys.executable, "-c", _FETCH, url)
         assert "wgpy_peers_ready 3.0" in text.splitlines()
-        assert 'wgpy_info{backend="userspace"' in text
+        assert f'wgpy_info{{backend="{agents.plane(number)}"' in text
 
 
 @contextlib.contextmanager
