@@ -6,8 +6,11 @@ from wgpy.device.routes import RouteMonitor
 from wgpy.protocol.interface import Interface
 from wgpy.protocol.path import Path
 
-# A change of routes is looked at at once, a storm of them this often. Seconds.
+# A change of routes is looked at at once, and a storm of them this often. Seconds.
 _INTERVAL = 0.1
+# What was underway to a source that is gone makes it the peer's again. After one was found, the
+# looks go on until the next would come later than this. Seconds.
+_LATEST = 1.0
 
 
 class Sources:
@@ -20,6 +23,9 @@ class Sources:
         self._interface = interface
         self._routes = RouteMonitor()
         self._next_check: asyncio.TimerHandle | None = None
+        self._pause = _INTERVAL
+        # Since the last change.
+        self._found = False
         loop.add_reader(self._routes.fileno(), self._changed)
 
     def close(self) -> None:
@@ -29,16 +35,27 @@ class Sources:
             self._next_check.cancel()
 
     def _changed(self) -> None:
-        if self._routes.drain() and self._next_check is None:
-            self._check()
-            self._next_check = self._loop.call_later(_INTERVAL, self._settled)
+        if not self._routes.drain():
+            return
+        if self._next_check is not None:
+            if self._pause == _INTERVAL:
+                return
+            self._next_check.cancel()
+        self._found = self._check()
+        self._look_again_after(_INTERVAL)
 
-    def _settled(self) -> None:
-        # Whatever changed since the first look.
+    def _look_again_after(self, pause: float) -> None:
+        self._pause = pause
+        self._next_check = self._loop.call_later(pause, self._look_again)
+
+    def _look_again(self) -> None:
         self._next_check = None
-        self._check()
+        self._found |= self._check()
+        if self._found and 2 * self._pause <= _LATEST:
+            self._look_again_after(2 * self._pause)
 
-    def _check(self) -> None:
+    def _check(self) -> bool:
+        """Forget the sources that are gone. True if there were any."""
         checked: dict[Path, bool] = {}
 
         def valid(path: Path) -> bool:
@@ -47,3 +64,4 @@ class Sources:
             return checked[path]
 
         self._interface.forget_sources(valid)
+        return not all(checked.values())
