@@ -23,13 +23,12 @@ from interop.counterparts.kernel import Kernel
 from interop.results import Result
 from interop.shell import ScenarioFailed
 
-_OPTIONS = "--disable-kvm --disable-microvm --force-9p --cpus 1 --user root --verbose"
+_OPTIONS = "--disable-kvm --disable-microvm --force-9p --cpus 1 --user root --verbose --memory 1G"
 """One processor: with two, the kernel's patching of its own code crashes it under emulation."""
-_MEMORY = "1G"
 _CACHED_ROOT = """\
 exec >{directory}/guest.log 2>&1
 set -e
-for module in wireguard tun veth bridge {netfilter}; do modprobe $module; done
+for module in wireguard tun veth bridge virtio_net {netfilter}; do modprobe $module; done
 tag=$(awk '$2 == "/mnt" {{ print $1 }}' /proc/mounts)
 umount /mnt
 mount -t 9p -o ro,trans=virtio,version=9p2000.L,msize=512000,cache=loose "$tag" /mnt
@@ -39,7 +38,7 @@ exec chroot /mnt sh {directory}/play.sh
 """The shared files once more, but cached: a daemon's files are read once, not at every start."""
 _NETFILTER = (
     "nf_tables nft_chain_nat nft_masq nft_ct nft_fib_ipv4 nft_fib_ipv6 nft_fib_inet "
-    "nf_conntrack_netlink"
+    "nf_conntrack_netlink nft_limit"
 )
 """What a NAT and a full tunnel's filter are made of."""
 _HOME = Path(__file__).resolve().parent.parent
@@ -72,16 +71,18 @@ def play_in_guest(
 
 
 def run_in_guest(
-    kernel: Kernel, argv: list[str], directory: Path, patience: float, memory: str = _MEMORY
+    kernel: Kernel, argv: list[str], directory: Path, patience: float, *vng: str
 ) -> tuple[int, str]:
     """Boot `kernel` and run a command inside: its exit status, and all that it printed.
+
+    :param vng: further options of vng(1).
 
     :raises Unavailable: no kernel, QEMU or virtme-ng can be had.
     :raises ScenarioFailed: the guest ended early, or has not ended after `patience` s.
     """
     status = directory / "status"
     expired = contextlib.suppress(subprocess.TimeoutExpired)
-    with _guest(kernel, argv, directory, memory) as guest, expired:
+    with _guest(kernel, argv, directory, *vng) as guest, expired:
         guest.wait(patience)
     if not status.exists():
         raise ScenarioFailed(f"the guest ended early: {_last_words(directory)}")
@@ -90,14 +91,14 @@ def run_in_guest(
 
 @contextlib.contextmanager
 def _guest(
-    kernel: Kernel, argv: list[str], directory: Path, memory: str = _MEMORY
+    kernel: Kernel, argv: list[str], directory: Path, *more: str
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A machine that runs a command and ends; what it printed and its status are in `directory`."""
     image, _ = _image(kernel)
     tools = _tools()
     script = _write_scripts(directory, argv)
-    options = [*_OPTIONS.split(), f"--memory={memory}"]
-    vng = ["vng", "-r", str(image), *options, f"--rwdir={directory}", "--rodir=/mnt=/"]
+    vng = ["vng", "-r", str(image), *_OPTIONS.split(), *more]
+    vng += [f"--rwdir={directory}", "--rodir=/mnt=/"]
     with (directory / "console.log").open("wb") as console:
         guest = subprocess.Popen(
             [*vng, "--", "sh", str(script)],

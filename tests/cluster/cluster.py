@@ -1,6 +1,6 @@
 """Nodes on one underlay, and pods on the nodes.
 
-  API server (loopback of the machine)
+  API server (loopback of the machine, or of a guest's host)
        │ Relay
    br0 in the namespace `switch`: 198.18.0.1, 2001:2:0:1::1, everybody's default gateway
   ┌────┴────┬─────────┐  veth, `eth0` at the node
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from interop.netns import Lab, add_address
 from tests.cluster.api import ApiError, Json
-from tests.cluster.controlplane import UNDERLAY_ADDRESSES, ControlPlane
+from tests.cluster.controlplane import UNDERLAY_ADDRESSES, Access
 from tests.cluster.node import ACCOUNT, Node
 from tests.cluster.plaintext import Detector
 from tests.cluster.pod import Pod, attach, detach
@@ -39,7 +39,7 @@ class Cluster(contextlib.ExitStack):
     :param prefix: of the names of its nodes, so that runs on one control plane do not meet.
     """
 
-    def __init__(self, control_plane: ControlPlane, directory: Path, prefix: str, count: int):
+    def __init__(self, control_plane: Access, directory: Path, prefix: str, count: int):
         super().__init__()
         self.control_plane = control_plane
         self.directory = directory
@@ -56,9 +56,8 @@ class Cluster(contextlib.ExitStack):
         self.switch = self.lab.switch(*members)
         for address in UNDERLAY_ADDRESSES:
             add_address(self.switch, "br0", _with_length(address))
-        self.relay = Relay(
-            [self._listening(a) for a in UNDERLAY_ADDRESSES], self.control_plane.port
-        )
+        listening = [self._listening(address) for address in UNDERLAY_ADDRESSES]
+        self.relay = Relay(listening, self.control_plane.host, self.control_plane.port)
         self.callback(self.relay.close)
         self.nodes: list[Node] = []
         for number, (name, namespace) in enumerate(zip(names, members, strict=True), start=1):

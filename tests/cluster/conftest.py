@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.cluster.agents import Agents
 from tests.cluster.cluster import Cluster
-from tests.cluster.controlplane import ControlPlane
+from tests.cluster.controlplane import Access, ControlPlane
 from tests.cluster.install import install
+
+LENT = "WGPY_TEST_CONTROL_PLANE"
+"""Environment: the file that leads to a control plane of somebody else's."""
 
 
 @pytest.fixture(scope="session")
@@ -26,16 +31,25 @@ def installed(control_plane: ControlPlane) -> ControlPlane:
     return control_plane
 
 
+@pytest.fixture(scope="session")
+def reachable(request: pytest.FixtureRequest) -> Access:
+    """`installed`, or the one that this machine's host has lent, see tests/system."""
+    if lent := os.environ.get(LENT):
+        return Access.borrowed(Path(lent))
+    installed: ControlPlane = request.getfixturevalue("installed")
+    return installed
+
+
 @pytest.fixture(scope="module")
 def agents(
-    installed: ControlPlane,
+    reachable: Access,
     tmp_path_factory: pytest.TempPathFactory,
     request: pytest.FixtureRequest,
 ) -> Iterator[Agents]:
     """Four nodes with agents, for all tests of a module; none may ever send in the clear."""
     prefix = request.module.__name__.rpartition("_")[2]
     with (
-        Cluster(installed, tmp_path_factory.mktemp(prefix), prefix, 4) as cluster,
+        Cluster(reachable, tmp_path_factory.mktemp(prefix), prefix, 4) as cluster,
         cluster.no_plaintext(),
     ):
         agents = Agents(cluster, "--keepalive=5s")

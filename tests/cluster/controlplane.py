@@ -7,6 +7,7 @@ default ServiceAccounts. Tests write those objects themselves.
 from __future__ import annotations
 
 import contextlib
+import json
 import secrets
 import socket
 import subprocess
@@ -22,20 +23,69 @@ from tests.cluster.certificates import write_certificates
 
 UNDERLAY_ADDRESSES = ("198.18.0.1", "2001:2:0:1::1")
 """Where a cluster's nodes find the API server; its certificate names them too."""
+GUESTS_HOST = "10.0.2.2"
+"""This machine's loopback, as a virtual machine with QEMU's user network sees it."""
 _ISSUER = "https://kubernetes.default.svc"
 _PATIENCE = 300.0
 
 
-class ControlPlane:
+class Access:
+    """The way to a running API server, and the right to do everything there.
+
+    :param ca: its certificate authority.
+    :param token: of somebody of the group system:masters.
+    """
+
+    def __init__(self, host: str, port: int, ca: Path, token: str) -> None:
+        self.host = host
+        self.port = port
+        self.ca = ca
+        self._token = token
+
+    @property
+    def admin(self) -> Api:
+        """May do everything."""
+        return self.api(self._token)
+
+    def api(self, token: str) -> Api:
+        """As whoever the token names, from this machine."""
+        return Api(self.host, self.port, self.ca, token)
+
+    def account_token(self, namespace: str, account: str, pod: str = "") -> str:
+        """A token of a ServiceAccount, bound to a pod if one is named.
+
+        :raises ApiError: there is no such account or pod.
+        """
+        spec: dict[str, object] = {"audiences": [_ISSUER], "expirationSeconds": 3600}
+        if pod:
+            uid = self.admin.get(f"/api/v1/namespaces/{namespace}/pods/{pod}")["metadata"]["uid"]
+            spec["boundObjectRef"] = {"kind": "Pod", "apiVersion": "v1", "name": pod, "uid": uid}
+        request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
+        path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token"
+        return str(self.admin.create(path, request)["status"]["token"])
+
+    def lend(self, host: str, path: Path) -> None:
+        """Write down how it is reached from a guest, where this machine is called `host`."""
+        path.touch(mode=0o600)
+        path.write_text(json.dumps([host, self.port, str(self.ca), self._token]))
+
+    @staticmethod
+    def borrowed(path: Path) -> Access:
+        """What `lend` wrote."""
+        host, port, ca, token = json.loads(path.read_text())
+        return Access(host, port, Path(ca), token)
+
+
+class ControlPlane(Access):
     """One etcd and one API server; `with` it, or `start` and `stop`.
 
     :param directory: data, logs and keys of this run.
     """
 
     def __init__(self, directory: Path) -> None:
+        port, self._etcd_port, self._etcd_peers = _free_ports(3)
+        super().__init__("127.0.0.1", port, directory / "ca.crt", secrets.token_hex(16))
         self.directory = directory
-        self.port, self._etcd_port, self._etcd_peers = _free_ports(3)
-        self._token = secrets.token_hex(16)
         self._etcd: subprocess.Popen[bytes] | None = None
         self._api_server: subprocess.Popen[bytes] | None = None
 
@@ -55,26 +105,14 @@ class ControlPlane:
     ) -> None:
         self.stop()
 
-    @property
-    def ca(self) -> Path:
-        return self.directory / "ca.crt"
-
-    @property
-    def admin(self) -> Api:
-        """Of the group system:masters: may do everything."""
-        return self.api(self._token)
-
-    def api(self, token: str) -> Api:
-        """As whoever the token names, from this machine."""
-        return Api("127.0.0.1", self.port, self.ca, token)
-
     def start(self) -> None:
         """Ready to serve when this returns.
 
         :raises CannotFetch: etcd could not be had, or the API server not be built.
         """
         program = kube_apiserver()
-        write_certificates(self.directory, ["127.0.0.1", *UNDERLAY_ADDRESSES])
+        addresses = ["127.0.0.1", GUESTS_HOST, *UNDERLAY_ADDRESSES]
+        write_certificates(self.directory, addresses)
         users = self.directory / "users.csv"
         users.touch(mode=0o600)
         users.write_text(f"{self._token},admin,admin,system:masters\n")
@@ -136,19 +174,6 @@ class ControlPlane:
         for child in (self._api_server, self._etcd):
             if child is not None:
                 stop(child)
-
-    def account_token(self, namespace: str, account: str, pod: str = "") -> str:
-        """A token of a ServiceAccount, bound to a pod if one is named.
-
-        :raises ApiError: there is no such account or pod.
-        """
-        spec: dict[str, object] = {"audiences": [_ISSUER], "expirationSeconds": 3600}
-        if pod:
-            uid = self.admin.get(f"/api/v1/namespaces/{namespace}/pods/{pod}")["metadata"]["uid"]
-            spec["boundObjectRef"] = {"kind": "Pod", "apiVersion": "v1", "name": pod, "uid": uid}
-        request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
-        path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token"
-        return str(self.admin.create(path, request)["status"]["token"])
 
     def _ready(self) -> bool:
         for child in (self._etcd, self._api_server):

@@ -14,12 +14,13 @@ _CHUNK = 1 << 16
 
 
 class Relay:
-    """Passes connections from sockets that listen inside a namespace on to a port of loopback.
+    """Passes connections from sockets that listen inside a namespace on to `host` and `port`.
 
     TLS goes through untouched, so a client sees the API server's own certificate.
     """
 
-    def __init__(self, listening: list[socket.socket], port: int) -> None:
+    def __init__(self, listening: list[socket.socket], host: str, port: int) -> None:
+        self._host = host
         self._port = port
         self._refusing = False
         self._connections: set[asyncio.Task[None]] = set()
@@ -36,7 +37,7 @@ class Relay:
         self._call(self._cut())
 
     def lead_to(self, port: int) -> None:
-        """Drop all connections; new ones go to another port of loopback."""
+        """Drop all connections; new ones go to another port of that host."""
         self._port = port
         self.cut()
 
@@ -67,7 +68,7 @@ class Relay:
         self._connections.add(task)
         try:
             if not self._refusing:
-                there = await asyncio.open_connection("127.0.0.1", self._port)
+                there = await asyncio.open_connection(self._host, self._port)
                 try:
                     await asyncio.gather(_copy(reader, there[1]), _copy(there[0], writer))
                 finally:

@@ -10,6 +10,7 @@ import pytest
 
 from interop.shell import wait_until
 from tests.cluster.agents import Agents
+from tests.cluster.controlplane import ControlPlane
 from tests.cluster.flows import Flows
 from tests.cluster.pod import Pod
 from tests.cluster.trouble import Call, Spoil, Trouble
@@ -31,9 +32,9 @@ def pods(agents: Agents) -> list[Pod]:
 
 
 @pytest.fixture
-def trouble(agents: Agents) -> Iterator[Trouble]:
+def trouble(agents: Agents, installed: ControlPlane) -> Iterator[Trouble]:
     """All agents reach the API server through it."""
-    made = Trouble(agents.cluster.control_plane)
+    made = Trouble(installed)
     agents.cluster.relay.lead_to(made.port)
     try:
         for number in agents.numbers:
@@ -41,7 +42,7 @@ def trouble(agents: Agents) -> Iterator[Trouble]:
         made.calls.clear()
         yield made
     finally:
-        agents.cluster.relay.lead_to(agents.cluster.control_plane.port)
+        agents.cluster.relay.lead_to(installed.port)
         made.close()
 
 
@@ -142,23 +143,22 @@ def test_a_calm_cluster_makes_no_calls_but_its_watches(agents: Agents, trouble: 
 
 @pytest.mark.parametrize("what", ["the API server", "etcd"])
 def test_traffic_does_not_notice_minutes_without(
-    agents: Agents, pods: list[Pod], what: str
+    agents: Agents, installed: ControlPlane, pods: list[Pod], what: str
 ) -> None:
     """In the middle of a rotation, which is finished when it is back."""
-    plane = agents.cluster.control_plane
     agents.wait_ready()
     old = _keys(agents, 4)
     with Flows(pods, _RATE) as flows:
         agents.run(4, "rotate")
         time.sleep(3)
         if what == "etcd":
-            plane.kill_etcd()
+            installed.kill_etcd()
         else:
-            plane.kill_api_server()
+            installed.kill_api_server()
         time.sleep(120)
         if what == "etcd":
-            plane.start_etcd()
+            installed.start_etcd()
         else:
-            plane.start_api_server()
+            installed.start_api_server()
         wait_until("node 4 has new keys", partial(_rotated, agents, 4, old), _PATIENCE)
     assert [flow for flow in flows.flows if flow.lost] == []

@@ -14,7 +14,7 @@ import pytest
 from interop.shell import CommandFailed, wait_until
 from tests.cluster.api import Api, ApiError, Json
 from tests.cluster.cluster import API_PORT, Cluster
-from tests.cluster.controlplane import ControlPlane
+from tests.cluster.controlplane import Access, ControlPlane
 from tests.cluster.flows import Flows
 from tests.cluster.node import PRIVATE, Node
 from tests.cluster.pod import attach, detach
@@ -278,7 +278,7 @@ def _add_plain_routes(cluster: Cluster) -> None:
             node.run("ip", "route", "add", cidr, "via", gateway)
 
 
-def _ready(node: Node, control_plane: ControlPlane, host: str) -> str:
+def _ready(node: Node, control_plane: Access, host: str) -> str:
     url = f"https://{host}:{API_PORT}/readyz"
     return node.run(sys.executable, "-c", _FETCH, str(control_plane.ca), url)
 

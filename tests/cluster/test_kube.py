@@ -306,7 +306,7 @@ def test_after_410_what_went_meanwhile_is_gone(
     admin, other = installed.admin, f"{node}-other"
     admin.create(NODES, {"metadata": {"name": other}})
     listening = socket.create_server(("127.0.0.1", 0))
-    relay = Relay([listening], installed.port)
+    relay = Relay([listening], installed.host, installed.port)
 
     async def scene(agent: Agent) -> None:
         kube = agent.kube
