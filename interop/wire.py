@@ -100,9 +100,9 @@ class Capture:
         ]
 
     def wait_for(
-        self, what: str, kind: int, source: str, timeout: float, count: int = 1
+        self, what: str, kind: int, source: str | None, timeout: float, count: int = 1
     ) -> Message:
-        """The `count`th message of that kind and source, waiting for it.
+        """The `count`th message of that kind and source (None: any), waiting for it.
 
         :raises ScenarioFailed: not within `timeout` s.
         """
