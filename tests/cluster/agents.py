@@ -20,7 +20,7 @@ NAMESPACE = "wgpy-system"
 ACCOUNT = "wgpy-agent"
 AGENT = (sys.executable, "-P", "-m", "agent")
 # As the manifests give it to both containers.
-_CAPABLE = (
+CAPABLE = (
     *("setpriv", "--bounding-set=-all,+net_admin", "--inh-caps=-all", "--ambient-caps=-all"),
     "--no-new-privs",
 )
@@ -90,6 +90,9 @@ class Agents:
         words = ("run", "--resync=30s", listen, *plane, *self._options, *options)
         self._agents[number] = self._start(number, "agent", *words)
 
+    def agent_pid(self, number: int) -> int:
+        return self._agents[number].pid
+
     def kill_agent(self, number: int) -> None:
         """SIGKILL."""
         self._agents[number].kill()
@@ -149,7 +152,7 @@ class Agents:
         node = self.cluster.nodes[number - 1]
         told = {**self._accounts.get(number, {}), "PYTHONPATH": str(_ROOT)}
         environment = [f"{name}={value}" for name, value in told.items()]
-        return node.run("env", *environment, *_CAPABLE, *AGENT, *words)
+        return node.run("env", *environment, *CAPABLE, *AGENT, *words)
 
     def wait_ready(self, timeout: float = _PATIENCE) -> None:
         """Each reaches all the others, and nothing moves any more."""
@@ -180,7 +183,7 @@ class Agents:
         environment = {**self._accounts.get(number, {}), "PYTHONPATH": str(_ROOT)}
         with self._log(number, what).open("ab") as log:
             return self.cluster.nodes[number - 1].start(
-                *_CAPABLE, *AGENT, *words, output=log, environment=environment
+                *CAPABLE, *AGENT, *words, output=log, environment=environment
             )
 
     def _log(self, number: int, what: str) -> Path:
