@@ -41,6 +41,16 @@ COMMANDS: dict[str, Command] = {
         "scripts, cells separated by tabs; with 'all' the first is the interface.",
         ("wgpy show", "wgpy show wg0 latest-handshakes", "wgpy show all --json"),
     ),
+    "top": Command(
+        "top:top",
+        None,
+        "[--once] [--interval SECONDS] [IFACE]...",
+        "watch what peers carry, how old their sessions are, what is dropped",
+        "All interfaces unless some are named, every second, the busiest peers first; q ends it.\n"
+        "With --once, or without a terminal, two looks an interval apart are printed as text.\n"
+        "wgpy tells why it drops; of others there are the kernel's counters of the link only.",
+        ("wgpy top", "wgpy top --once --interval 5 wg0"),
+    ),
     "showconf": Command(
         "showcommands:showconf",
         1,

@@ -8,7 +8,7 @@ from wgpy.tools.fields import FIELDS
 
 _FLAGS = "--no-tun-offloads --no-uso --no-udp-gso --no-udp-gro"
 _OPTIONS = f"-f --foreground {_FLAGS} --workers --keylog --version --help"
-_IFACE_FIRST = ("show", "showconf", "set", "setconf", "addconf", "syncconf")
+_IFACE_FIRST = ("show", "top", "showconf", "set", "setconf", "addconf", "syncconf")
 _CONFIG_FIRST = ("up", "down", "save", "strip")
 _INTERFACE_SETTINGS = "listen-port fwmark private-key peer"
 _PEER_SETTINGS = "remove preshared-key endpoint persistent-keepalive allowed-ips peer"
