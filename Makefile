@@ -3,6 +3,10 @@
 PYTHON := .venv/bin/python
 TOOLS := wireguard-tools iproute2 iperf3 iputils-ping nftables iptables tcpdump ethtool procps \
 	containernetworking-plugins dnsmasq-base
+# The cipher for whole batches, where Debian has it.
+ifeq ($(shell uname -m),x86_64)
+TOOLS += $(shell . /etc/os-release && [ "$${VERSION_ID:-99}" -lt 13 ] && echo libipsec-mb1 || echo libipsec-mb2)
+endif
 
 .PHONY: help demo test endure check interop bench dev tools root clean
 

@@ -14,6 +14,7 @@ _DAEMON_FLAGS = {
     "--no-uso": "uso",
     "--no-udp-gso": "udp_gso",
     "--no-udp-gro": "udp_gro",
+    "--no-multibuffer": "multibuffer",
 }
 # TUN queues that the kernel allows are more; a receiver index tells 256 owners apart.
 _MAX_WORKERS = 64

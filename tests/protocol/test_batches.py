@@ -4,7 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.sim import A4, A6, B4, B6, Node, Wire, packet, pair
+from wgpy.protocol import multibuffer
 from wgpy.protocol.config import Endpoint
+from wgpy.protocol.rowcipher import OneByOne
 
 _MANGLED = ("none", "tag", "index", "counter", "replay", "type", "cut-last", "swap")
 
@@ -58,6 +60,7 @@ def test_a_batch_of_datagrams_ends_as_they_would_alone(
     payloads = [bytes(d) for d in datagrams]
     # The same seed makes the same keys: a second world with nothing received yet.
     together, (_, _, single) = bob, _session()
+    together.interface.use_cipher(multibuffer.load() or OneByOne())
     together.receive(payloads, Endpoint("192.0.2.1", 51820), ecn)
     for payload in payloads:
         single.receive([payload], Endpoint("192.0.2.1", 51820), ecn)
@@ -112,6 +115,7 @@ def test_a_batch_of_packets_ends_as_they_would_alone(
         alice.ping(carol, A4, "10.0.0.3")
         mark = len(wire.log)
         if together:
+            alice.interface.use_cipher(multibuffer.load() or OneByOne())
             alice.send(*packets)
         else:
             for one in packets:

@@ -235,6 +235,7 @@ def test_no_key_can_be_read_from_outside(lab: Lab) -> None:
         "--no-uso",
         "--no-udp-gso",
         "--no-udp-gro",
+        "--no-multibuffer",
         "--no-udp-gso --no-udp-gro",
         "--no-tun-offloads --no-udp-gso --no-udp-gro",
     ],

@@ -7,7 +7,9 @@ from tun import Tun
 from wgpy.device import clock
 from wgpy.device.fromhost import FromHost
 from wgpy.device.network import Network
+from wgpy.device.options import DeviceOptions
 from wgpy.device.tohost import ToHost
+from wgpy.protocol import multibuffer
 from wgpy.protocol.batch import PacketBatch
 from wgpy.protocol.interface import Interface
 
@@ -17,12 +19,16 @@ _log = logging.getLogger("wgpy.device")
 class DataPath:
     """Moves packets while somebody above says when; `_settle` and `_tun_gone` are his."""
 
-    def __init__(self, tun: Tun, interface: Interface) -> None:
+    def __init__(self, tun: Tun, interface: Interface, options: DeviceOptions) -> None:
         """On a running event loop; the TUN is not read yet."""
         self._loop = asyncio.get_running_loop()
         self._tun = tun
         self._interface = interface
         self._up = False
+        cipher = multibuffer.load() if options.multibuffer else None
+        if cipher is not None:
+            interface.use_cipher(cipher)
+        _log.info("batches are sealed by %s", "libIPSec_MB" if cipher else "OpenSSL, one by one")
         self._from_host = FromHost(tun, self._send_packets, interface.drop)
         self._to_host = ToHost(tun, interface.drop)
         self._network = Network(self._loop, interface, self._flush, self._settle, self._pause)

@@ -64,13 +64,13 @@ class Device(DataPath):
         self._table: CounterTable | None = None
         self._workers: Workers | None = None
         if not queues:
-            super().__init__(tun, Interface(urandom, clock.wall_ns))
+            super().__init__(tun, Interface(urandom, clock.wall_ns), self._options)
         else:
             self._table = CounterTable.make()
             counters = Places(self._table)
             owners = len(queues) + 1
             leader = Leader(urandom, clock.wall_ns, owners, counters.new_counter)
-            super().__init__(tun, leader)
+            super().__init__(tun, leader, self._options)
             self._workers = Workers(
                 leader, self._table, queues, self._options, self._settle, self._receive_stray
             )

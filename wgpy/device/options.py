@@ -17,6 +17,8 @@ class DeviceOptions:
     udp_gso: bool = True
     # Many datagrams from one recvmsg, joined by the kernel (UDP_GRO, Linux 5.0).
     udp_gro: bool = True
+    # The cipher for a batch in one call, by a library that the host may have (libipsec-mb1).
+    multibuffer: bool = True
     # Processes that carry packets.
     workers: int = 1
     # A file for dissectors; whoever reads it reads all traffic.

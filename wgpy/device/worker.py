@@ -41,7 +41,7 @@ class Worker(DataPath):
             begin.owners,
             lambda ticket: SharedCounter(table, ticket),
         )
-        super().__init__(tun, self._follower)
+        super().__init__(tun, self._follower, begin.options)
         self._options: DeviceOptions = begin.options
         self._lone = Slab(RECEIVE_SIZE).layout(RECEIVE_SIZE)
         self._next_report: asyncio.TimerHandle | None = None

@@ -36,6 +36,8 @@ class Layout:
     """Columns and views of a slab cut into rows of `stride` bytes that hold `size` bytes."""
 
     __slots__ = (
+        "_addresses",
+        "_tags",
         "capacity",
         "counters",
         "heads",
@@ -58,6 +60,8 @@ class Layout:
         # Columns of the transport header, each (capacity,): type and index as one, counter.
         self.heads: NDArray[np.uint64] = np.ndarray(shape, "<u8", slab.view, 0, strides)
         self.counters: NDArray[np.uint64] = np.ndarray(shape, "<u8", slab.view, 8, strides)
+        self._addresses: NDArray[np.uint64] | None = None
+        self._tags: NDArray[np.uint64] | None = None
         # A view per row, made as far as rows have been used.
         self.plain: list[memoryview] = []
         self.sealed: list[memoryview] = []
@@ -70,6 +74,22 @@ class Layout:
             end = k * self.stride + self.size
             self.plain.append(view[start : end - TAG_LEN])
             self.sealed.append(view[start:end])
+
+    @property
+    def addresses(self) -> NDArray[np.uint64]:
+        """Where in memory the plaintext of each row begins; uint64 (capacity,)."""
+        if self._addresses is None:
+            steps = np.arange(self.capacity, dtype=np.uint64) * np.uint64(self.stride)
+            self._addresses = steps + np.uint64(self.slab.address + TRANSPORT_HEADER_LEN)
+        return self._addresses
+
+    @property
+    def tags(self) -> NDArray[np.uint64]:
+        """The last 16 bytes of each full row; uint64 (capacity, 2)."""
+        if self._tags is None:
+            shape, strides, start = (self.capacity, 2), (self.stride, 8), self.size - TAG_LEN
+            self._tags = np.ndarray(shape, "<u8", self.slab.view, start, strides)
+        return self._tags
 
     def row(self, k: int) -> memoryview:
         """Row `k`, all of its stride."""
@@ -87,11 +107,12 @@ class Layout:
 class Slab:
     """One block of memory for one direction, and the layouts it was recently cut into."""
 
-    __slots__ = ("_layouts", "array", "view")
+    __slots__ = ("_layouts", "address", "array", "view")
 
     def __init__(self, size: int) -> None:
         self.array: NDArray[np.uint8] = np.zeros(size, np.uint8)
         self.view = self.array.data.cast("B")
+        self.address: int = self.array.ctypes.data
         self._layouts: OrderedDict[tuple[int, int], Layout] = OrderedDict()
 
     def layout(self, size: int, stride: int = 0) -> Layout:
@@ -154,14 +175,3 @@ def padded_size(packet_size: int, mtu: int) -> int:
 def datagram_size(packet_size: int, mtu: int) -> int:
     """Bytes on the wire (UDP payload) for a packet."""
     return padded_size(packet_size, mtu) + TRANSPORT_OVERHEAD
-
-
-class Nonces:
-    """A table of MAX_BATCH nonces: 4 zero bytes and a 64-bit counter each (section 5.4.6)."""
-
-    __slots__ = ("counters", "views")
-
-    def __init__(self) -> None:
-        table = np.zeros((MAX_BATCH, 12), np.uint8)
-        self.counters: NDArray[np.uint64] = np.ndarray((MAX_BATCH,), "<u8", table.data, 4, (12,))
-        self.views = [row.data for row in table]

@@ -140,7 +140,7 @@ class Inbound:
         if found is None:
             return
         peer, keypair = found
-        bad = open_batch(keypair, batch, shared.nonces)
+        bad = open_batch(keypair, batch, shared.cipher)
         counters = layout.counters[:count]
         if not bad and keypair.replay.accept_run(counters):
             size = (count - 1) * layout.size + batch.last_size
@@ -182,7 +182,7 @@ class Inbound:
         That is what a transfer looks like; False for anything else, and nothing was done.
         """
         layout, count = batch.layout, batch.count
-        first = layout.plain[0]
+        first = layout.row(0)[TRANSPORT_HEADER_LEN : layout.size - TAG_LEN]
         length = inner_length_untrusted(first)
         last_row = layout.row(count - 1)[TRANSPORT_HEADER_LEN : batch.last_size - TAG_LEN]
         last = inner_length_untrusted(last_row)

@@ -34,6 +34,7 @@ from wgpy.protocol.noise import Identity
 from wgpy.protocol.outbound import Outbound
 from wgpy.protocol.path import Path
 from wgpy.protocol.peer import Peer
+from wgpy.protocol.rowcipher import RowCipher
 from wgpy.protocol.shared import HandshakeSecrets, Shared, Stray, Transmit
 
 
@@ -68,6 +69,10 @@ class Interface:
     def tell_secrets(self, tell: Callable[[HandshakeSecrets], None]) -> None:
         """Call `tell` with the secrets of every handshake from now on, for a key log."""
         self._shared.tell_secrets = tell
+
+    def use_cipher(self, cipher: RowCipher) -> None:
+        """Seal and open batches with it from now on."""
+        self._shared.cipher = cipher
 
     @property
     def listen_port(self) -> int:

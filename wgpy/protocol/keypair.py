@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from wgpy.protocol.constants import (
@@ -21,20 +22,27 @@ class Keypair:
     """Transport keys of one session (section 5.4.5), its send counter and its replay window."""
 
     __slots__ = (
+        "_keys",
         "created",
         "is_initiator",
         "local_index",
         "open_into",
+        "receive_key_address",
         "remote_index",
         "replay",
         "seal_into",
         "send_counter",
+        "send_key_address",
         "sending",
     )
 
     def __init__(self, keys: SessionKeys, now: float) -> None:
         self.seal_into = ChaCha20Poly1305(keys.send_key).encrypt_into
         self.open_into = ChaCha20Poly1305(keys.receive_key).decrypt_into
+        # Where the keys are in memory, for as long as this has them.
+        self._keys = np.frombuffer(keys.send_key + keys.receive_key, np.uint8)
+        self.send_key_address: int = self._keys.ctypes.data
+        self.receive_key_address = self.send_key_address + len(keys.send_key)
         self.is_initiator = keys.is_initiator
         self.local_index = keys.local_index
         self.remote_index = keys.remote_index

@@ -97,7 +97,7 @@ class Peer:
         if batch.last_packet_size != batch.packet_size:
             start = TRANSPORT_HEADER_LEN + batch.last_packet_size
             layout.matrix[count - 1, start : last_size - TAG_LEN] = 0
-        seal_batch(keypair, counter, layout, count, last_size, self.shared.nonces)
+        seal_batch(keypair, counter, layout, count, last_size, self.shared.cipher)
         size = (count - 1) * layout.size + last_size
         self._transmit(layout.datagrams(count, last_size), layout.size, size, tos)
         self._sealed(keypair, now, data=True)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from wgpy.protocol.batch import Buffer, Nonces, PacketRows
+from wgpy.protocol.batch import Buffer, PacketRows
 from wgpy.protocol.config import Secret
 from wgpy.protocol.constants import DEFAULT_MTU
 from wgpy.protocol.drops import DropReason, Drops
@@ -13,6 +13,7 @@ from wgpy.protocol.indextable import IndexTable
 from wgpy.protocol.keypair import Keypair
 from wgpy.protocol.noise import Identity, SessionKeys
 from wgpy.protocol.path import Path
+from wgpy.protocol.rowcipher import OneByOne, RowCipher
 
 if TYPE_CHECKING:
     from wgpy.protocol.peer import Peer
@@ -78,7 +79,8 @@ class Shared:
     mtu: int = DEFAULT_MTU
     up: bool = False
     indices: IndexTable[Slot] = field(default_factory=IndexTable)
-    nonces: Nonces = field(default_factory=Nonces)
+    # Of batches of transport messages.
+    cipher: RowCipher = field(default_factory=OneByOne)
     drops: Drops = field(default_factory=Drops)
     transmits: list[Transmit] = field(default_factory=list)
     # Packets for the host: whole rows of a slab, single views, or packets of our own (ICMP).

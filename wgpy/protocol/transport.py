@@ -6,9 +6,10 @@ from typing import TypeAlias
 import numpy as np
 from cryptography.exceptions import InvalidTag
 
-from wgpy.protocol.batch import DatagramBatch, Layout, Nonces
+from wgpy.protocol.batch import DatagramBatch, Layout
 from wgpy.protocol.constants import MESSAGE_TRANSPORT, TAG_LEN, TRANSPORT_HEADER_LEN
 from wgpy.protocol.keypair import Keypair
+from wgpy.protocol.rowcipher import RowCipher
 
 Writable: TypeAlias = bytearray | memoryview
 
@@ -24,21 +25,12 @@ def seal(keypair: Keypair, counter: int, datagram: Writable) -> None:
 
 
 def seal_batch(
-    keypair: Keypair, counter: int, layout: Layout, count: int, last_size: int, nonces: Nonces
+    keypair: Keypair, counter: int, layout: Layout, count: int, last_size: int, cipher: RowCipher
 ) -> None:
     """`seal` for rows 0 .. count of a layout, the last of them `last_size` bytes long."""
-    end = counter + count
     layout.heads[:count] = keypair.remote_index << 32 | MESSAGE_TRANSPORT
-    layout.counters[:count] = nonces.counters[:count] = np.arange(counter, end, dtype=np.uint64)
-    layout.prepare(count)
-    plain, sealed = layout.plain, layout.sealed
-    full = count if last_size == layout.size else count - 1
-    seal_into = keypair.seal_into
-    for nonce, opened, closed in zip(nonces.views[:full], plain, sealed, strict=False):
-        seal_into(nonce, opened, None, closed)
-    if full < count:
-        row = layout.row(full)[TRANSPORT_HEADER_LEN:last_size]
-        seal_into(nonces.views[full], row[:-TAG_LEN], None, row)
+    layout.counters[:count] = np.arange(counter, counter + count, dtype=np.uint64)
+    cipher.seal(keypair, layout, count, last_size)
 
 
 def open_one(keypair: Keypair, counter: int, datagram: Writable) -> memoryview | None:
@@ -54,26 +46,6 @@ def open_one(keypair: Keypair, counter: int, datagram: Writable) -> memoryview |
     return plain
 
 
-def open_batch(keypair: Keypair, batch: DatagramBatch, nonces: Nonces) -> list[int]:
+def open_batch(keypair: Keypair, batch: DatagramBatch, cipher: RowCipher) -> list[int]:
     """`open_one` for all rows of a batch; returns the rows that do not authenticate."""
-    layout, count = batch.layout, batch.count
-    layout.prepare(count)
-    nonces.counters[:count] = layout.counters[:count]
-    plain, sealed = layout.plain, layout.sealed
-    if batch.last_size != layout.size:
-        last = layout.row(count - 1)[TRANSPORT_HEADER_LEN : batch.last_size]
-        sealed = [*sealed[: count - 1], last]
-        plain = [*plain[: count - 1], last[:-TAG_LEN]]
-    bad: list[int] = []
-    open_into = keypair.open_into
-    rows = enumerate(zip(nonces.views[:count], sealed, plain, strict=False))
-    while True:
-        # One bad row costs only itself: the loop goes on behind it.
-        k = 0
-        try:
-            for k, (nonce, closed, opened) in rows:  # noqa: B007
-                open_into(nonce, closed, None, opened)
-            return bad
-        except InvalidTag:
-            plain[k][:] = bytes(len(plain[k]))
-            bad.append(k)
+    return cipher.open(keypair, batch.layout, batch.count, batch.last_size)

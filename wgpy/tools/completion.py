@@ -6,7 +6,7 @@ from wgpy.tools.commands import COMMANDS
 from wgpy.tools.errors import UsageError
 from wgpy.tools.fields import FIELDS
 
-_FLAGS = "--no-tun-offloads --no-uso --no-udp-gso --no-udp-gro"
+_FLAGS = "--no-tun-offloads --no-uso --no-udp-gso --no-udp-gro --no-multibuffer"
 _OPTIONS = f"-f --foreground {_FLAGS} --workers --keylog --version --help"
 _IFACE_FIRST = ("show", "top", "showconf", "set", "setconf", "addconf", "syncconf")
 _CONFIG_FIRST = ("up", "down", "save", "strip")

@@ -15,6 +15,7 @@ Options:
   --no-uso            no UDP segmentation at the TUN
   --no-udp-gso        no segmentation of datagrams by the kernel
   --no-udp-gro        no joining of datagrams by the kernel
+  --no-multibuffer    no cipher for whole batches (libipsec-mb1), but OpenSSL packet by packet
   --workers N         carry packets in N processes (1); worth it with as many free processors
   --keylog FILE       DANGER: write all keys to FILE, as Wireshark's wg.keylog_file wants them.
                       Who reads it reads all traffic and can pose as this interface. Tests only.
