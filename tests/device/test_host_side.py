@@ -76,7 +76,8 @@ def test_a_turn_is_bounded() -> None:
         tun.send(packet(A4, B4, 40))
     reader.turn()
     assert 0 < sum(map(len, collector.batches)) < 300
-    reader.turn()
+    for _ in range(2):
+        reader.turn()
     assert sum(map(len, collector.batches)) == 300
 
 

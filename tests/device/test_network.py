@@ -48,6 +48,8 @@ class _Core:
     def __init__(self) -> None:
         self.received: list[tuple[bytes, Path, int]] = []
         self.counts: list[int] = []
+        # How many had come by the end of each turn.
+        self.turns: list[int] = []
 
     def receive_datagrams(self, batch: DatagramBatch, now: float) -> None:
         self.counts.append(batch.count)
@@ -74,6 +76,7 @@ def _receive_all(runs: list[Run]) -> _Core:
         with socket.socket() as any_socket:
             while sock.runs:
                 network._readable(bind, any_socket)
+                core.turns.append(len(core.received))
         network.close_sockets()
         return core
 
@@ -116,3 +119,13 @@ def test_runs_that_continue_each_other_are_one_batch() -> None:
 def test_runs_of_another_sender_size_or_mark_are_batches_of_their_own() -> None:
     for other in (_run(9, 500, 500, path=1), _run(9, 400, 400), _run(9, 500, 500, ecn=3)):
         assert _receive_all([_run(9, 500, 500), other]).counts == [9, 9]
+
+
+def test_a_turn_is_bounded_in_receives_and_in_bytes() -> None:
+    # Acknowledgements of many peers, one by one: all of them must not wait for a few.
+    lone = [_run(1, 96, 96, path=k % 2, seed=k) for k in range(300)]
+    first, *_ = _receive_all(lone).turns
+    assert 64 <= first <= 128
+    bulk = [_run(45, 1452, 1452, path=k % 2) for k in range(40)]
+    first, *_ = _receive_all(bulk).turns
+    assert 2 * 45 <= first <= 8 * 45

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from wgpy.device import clock
 from wgpy.device.bind import Bind, Received
-from wgpy.device.sizes import MAX_WAITING, RECEIVE_SIZE, RECEIVE_SLAB, TURN_BATCHES
+from wgpy.device.sizes import MAX_WAITING, RECEIVE_SIZE, RECEIVE_SLAB, TURN_BYTES, TURN_RECEIVES
 from wgpy.protocol.batch import MAX_BATCH, DatagramBatch, Slab
 from wgpy.protocol.drops import DropReason
 from wgpy.protocol.interface import Interface
@@ -80,24 +80,28 @@ class Network:
 
     def _readable(self, bind: Bind, sock: socket.socket) -> None:
         ahead: Received | None = None
-        for number in range(TURN_BATCHES):
+        budget = TURN_BYTES
+        for left in reversed(range(TURN_RECEIVES)):
             if bind is not self._bind:
                 # What was received last closed the sockets.
                 return
             first = ahead or bind.receive(sock, self._slab.view)
             if first is None:
                 break
-            run, ahead = self._extend(bind, sock, first, last=number == TURN_BATCHES - 1)
+            last = left == 0 or budget <= first.size
+            run, ahead = self._extend(bind, sock, first, last)
             self._interface.receive_datagrams(self._batch(run), clock.now())
             # The rows are used again by the next receive.
             self._flush()
+            if last:
+                if bind.may_hold(sock) and sock not in self._again:
+                    self._again.add(sock)
+                    self._loop.call_soon(self._read_again, bind, sock)
+                break
+            budget -= run.size
             if ahead is not None:
                 start = run.size
                 self._slab.view[: ahead.size] = self._slab.view[start : start + ahead.size]
-        else:
-            if bind.may_hold(sock) and sock not in self._again:
-                self._again.add(sock)
-                self._loop.call_soon(self._read_again, bind, sock)
         self._settle()
 
     def _extend(

@@ -24,12 +24,13 @@ SEND_BUFFER: Final = 1 << 20
 # Transmits that wait for room in a socket's buffer; beyond that the host is not read any more.
 MAX_WAITING: Final = 1024
 
-# One turn from the host: enough to keep the loop's own cost small, few enough that the other
-# direction and the timers wait well under a millisecond. Bytes, and reads.
+# One turn from the host, and one from the network: enough to keep the loop's own cost small, few
+# enough that the other direction and the timers wait about a millisecond. Bytes, and reads: the
+# host's can be single packets that are sealed together, the network's are batches each. Were there
+# fewer of those, the acknowledgements of many peers would wait behind the data that they ask for.
 TURN_BYTES: Final = 256 * 1024
-TURN_READS: Final = 2 * MAX_BATCH
-# One turn from the network, in batches.
-TURN_BATCHES: Final = 4
+TURN_READS: Final = MAX_BATCH
+TURN_RECEIVES: Final = MAX_BATCH
 
 # The TUN's own buffer for one packet: 65535 bytes and an IPv6 header that its length omits.
 LARGEST_PACKET: Final = 65535 + 40
