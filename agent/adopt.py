@@ -42,7 +42,7 @@ def _adopt(ring: KeyRing, keys: LaneKeys | None, stats: InterfaceStats | None) -
         return None
     if stats.public_key != keys.public_key:
         return None
-    # An object of other hands, with a box key that is not ours: peers could not open our halves.
+    # An object of other hands, with a box key that is not ours: peers would derive other keys.
     if ring.adopt(stats.private_key, keys.port, keys.epoch) != keys:
         return None
     for peer in stats.peers:

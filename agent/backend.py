@@ -114,8 +114,7 @@ class Backend:
     def _difference(
         self, name: str, current: InterfaceStats, desired: InterfaceChange
     ) -> InterfaceChange:
-        told = self._told.get(name, {})
-        return diff(current, keep_roamed(current, desired, told, self._clock_ns()))
+        return difference(current, desired, self._told.get(name, {}), self._clock_ns())
 
     def altered(self, found: Mapping[str, InterfaceStats]) -> bool:
         """Whether somebody has made any lane other than it was made here: devices tell no news.
@@ -166,6 +165,19 @@ def choose(choice: Choice, availability: Availability) -> Plane:
         advice = "" if availability.best is None else "choose --dataplane auto"
         raise NetworkError(f"the {choice} data plane is not available: {reason}", advice)
     return choice
+
+
+def difference(
+    current: InterfaceStats, desired: InterfaceChange, told: dict[bytes, Endpoint], now_ns: int
+) -> InterfaceChange:
+    """What turns `current` into `desired`.
+
+    With another private key all peers begin anew: a session of the old key is good for nothing,
+    and what a peer tells of its last handshake shall be about the key that there is.
+    """
+    if desired.private_key in (None, current.private_key):
+        return diff(current, keep_roamed(current, desired, told, now_ns))
+    return replace(diff(replace(current, peers=()), desired), replace_peers=True)
 
 
 def keep_roamed(

@@ -7,9 +7,9 @@ from agent.adopt import adopt, device_facts
 from agent.keys import KeyRing
 from agent.lanefacts import Facts, Plan, Timing
 from agent.lanes import Lanes
-from agent.model import Address, Halves, NodeFacts, WireGuardNode
+from agent.model import Address, NodeFacts, WireGuardNode
 from agent.prefixes import Prefixes
-from agent.topology import Cluster, Desired, desire, survey
+from agent.topology import Cluster, Desired, desire, shares, survey
 from wgpy.protocol.config import InterfaceStats, Network
 
 Devices = tuple[InterfaceStats | None, InterfaceStats | None]
@@ -33,8 +33,6 @@ class Known:
 
     nodes: Mapping[str, NodeFacts]
     published: Mapping[str, WireGuardNode]
-    # By writer, what it has for us.
-    halves: Mapping[str, Halves]
     devices: Devices
     # By prefix, the lane of our route in the kernel.
     routes: Mapping[Network, int]
@@ -78,11 +76,14 @@ class Decisions:
             published,
             self._timing,
         )
+        self._shares = shares({}, identity.overlay)
+        self._published: Mapping[str, WireGuardNode] = {}
+        self._cluster = survey(identity.name, self._shares, {})
 
     def decide(self, now: float, now_ns: int, known: Known) -> Decision:
         """`now` of any clock, seconds; `now_ns` of the wall clock, for the age of handshakes."""
         identity = self._identity
-        cluster = survey(identity.name, known.nodes, known.published, identity.overlay)
+        cluster = self._survey(known)
         home, spare = (device_facts(stats, now_ns) for stats in known.devices)
         plan = self.lanes.step(
             now,
@@ -94,7 +95,7 @@ class Decisions:
             {keys.public_key for keys in plan.lanes},
             {keys.public_key for peer in cluster.peers.values() for keys in peer.lanes},
         )
-        desired = desire(cluster, plan, self._ring, known.halves, self._timing, known.mtus)
+        desired = desire(cluster, plan, self._ring, self._timing, known.mtus)
         own = known.nodes.get(identity.name)
         publish = WireGuardNode(
             identity.name,
@@ -105,6 +106,18 @@ class Decisions:
             identity.agent_version,
         )
         return Decision(plan, desired, publish)
+
+    def _survey(self, known: Known) -> Cluster:
+        """Anew only what has changed: most of a pass among many nodes is this."""
+        if known.nodes != self._shares.nodes:
+            self._shares = shares(known.nodes, self._identity.overlay)
+        elif known.published == self._published:
+            return self._cluster
+        self._published = known.published
+        self._cluster = survey(
+            self._identity.name, self._shares, known.published, self._cluster.peers
+        )
+        return self._cluster
 
 
 def peer_routes(cluster: Cluster, routes: Mapping[Network, int]) -> dict[str, int]:

@@ -15,16 +15,15 @@ from agent.paths import comes_through, path_mtu
 from agent.prefixes import node_address
 
 _REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-# Group, resource, whether it is in the agent's namespace, verbs.
+# Group, resource, verbs.
 _NEEDED = (
-    ("", "nodes", False, ("list", "watch")),
-    (GROUP, PLURAL, False, ("list", "watch", "create", "patch")),
-    ("", "secrets", True, ("list", "watch", "create", "patch")),
+    ("", "nodes", ("list", "watch")),
+    (GROUP, PLURAL, ("list", "watch", "create", "patch")),
 )
 _FORBIDDEN = (
-    ("", "nodes", False, ("patch", "update", "delete")),
-    (GROUP, PLURAL, False, ("delete",)),
-    ("", "secrets", True, ("delete",)),
+    ("", "nodes", ("patch", "update", "delete")),
+    (GROUP, PLURAL, ("delete",)),
+    ("", "secrets", ("get", "list")),
 )
 # Seconds. Tokens and certificates are judged by the clock.
 _SKEW = 30.0
@@ -38,7 +37,7 @@ async def examine_cluster(api: ApiServer, options: Options) -> list[Finding]:
             *await _node(api, options),
             *await _clock(api),
             *await _definition(api),
-            *await _permissions(api, options),
+            *await _permissions(api),
         ]
     except KubeError as error:
         return [Finding("error", str(error), error.advice)]
@@ -85,16 +84,16 @@ async def _definition(api: ApiServer) -> list[Finding]:
     return [Finding("ok", f"the API server knows {PLURAL}")]
 
 
-async def _permissions(api: ApiServer, options: Options) -> list[Finding]:
+async def _permissions(api: ApiServer) -> list[Finding]:
     asked = [
-        (group, resource, options.namespace if inside else "", verb, wanted)
+        (group, resource, verb, wanted)
         for rules, wanted in ((_NEEDED, True), (_FORBIDDEN, False))
-        for group, resource, inside, verbs in rules
+        for group, resource, verbs in rules
         for verb in verbs
     ]
-    answers = await asyncio.gather(*(_may(api, *what[:4]) for what in asked))
+    answers = await asyncio.gather(*(_may(api, *what[:3]) for what in asked))
     found = []
-    for (_, resource, _, verb, wanted), may in zip(asked, answers, strict=True):
+    for (_, resource, verb, wanted), may in zip(asked, answers, strict=True):
         if may == wanted:
             continue
         if wanted:
@@ -106,8 +105,8 @@ async def _permissions(api: ApiServer, options: Options) -> list[Finding]:
     return found or [Finding("ok", "the agent may do what it must, and no more")]
 
 
-async def _may(api: ApiServer, group: str, resource: str, namespace: str, verb: str) -> bool:
-    attributes = {"group": group, "resource": resource, "namespace": namespace, "verb": verb}
+async def _may(api: ApiServer, group: str, resource: str, verb: str) -> bool:
+    attributes = {"group": group, "resource": resource, "verb": verb}
     review: Json = {
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SelfSubjectAccessReview",

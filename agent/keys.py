@@ -1,13 +1,15 @@
-"""Keys of the lanes, and preshared keys made of two sealed halves. Pure.
+"""Keys of the lanes, and the preshared keys of all pairs. Pure.
 
 A lane's box key is derived from its WireGuard key. So whoever adopts a live device has everything
 again, and nothing needs to be written anywhere: private keys are in the devices and in memory.
-For the same reason a half is derived and not drawn: an agent and its successor seal the same.
 
-    half of W for R = BLAKE2b(private box key of W; W, R)
-    preshared key   = BLAKE2b(both halves in the order of the names; both sides in that order)
+    shared key    = X25519(private box key of one, public box key of the other), as NaCl's box
+    preshared key = BLAKE2b(shared key; lane, both sides in the order of their names)
 
-A side is bound with its name, epoch and both public keys, all of it with the lane.
+A side is bound with its name, epoch and both public keys, all of it with the lane. Both ends derive
+the key from what the nodes publish anyway: nothing travels for a pair, as all pairs together would
+be the square of the nodes. Who recorded the underlay has never seen a box key, as no handshake
+carries it; a stolen WireGuard key is the same node's box key as well.
 """
 
 from collections.abc import Callable
@@ -18,19 +20,16 @@ from nacl.bindings import crypto_scalarmult_base
 from nacl.exceptions import CryptoError
 from nacl.public import Box, PrivateKey, PublicKey
 
-from agent.model import LaneKeys, SealedHalf
+from agent.model import LaneKeys
 from wgpy.protocol.config import Secret
 
-HALF_LEN = 32
 # BLAKE2's personalization: at most 16 bytes each, and no two alike.
 _BOX = b"wgpy lane box 1"
-_HALF = b"wgpy psk half 1"
-_NONCE = b"wgpy psk nonce 1"
-_PSK = b"wgpy psk 1"
+_PSK = b"wgpy psk 2"
 
 
-class SealError(Exception):
-    """A half that cannot be sealed, or was not sealed for this pair; the text has no secret."""
+class BoxKeyError(Exception):
+    """A peer's box key with which nothing can be agreed upon; the text has no secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,68 +72,17 @@ class Side:
         return len(name).to_bytes(2, "big") + name + epoch + keys.public_key + keys.box_key
 
 
-def seal_half(secrets: LaneSecrets, lane: int, writer: Side, reader: Side) -> SealedHalf:
-    """The writer's half, which the reader alone can open. SealError if its key is no good."""
-    half = own_half(secrets, lane, writer, reader)
-    box = _box(secrets, reader)
-    sealed = box.encrypt(half, _nonce(lane, writer, reader)).ciphertext
-    return SealedHalf(writer.keys.epoch, reader.keys.epoch, sealed)
-
-
-def own_half(secrets: LaneSecrets, lane: int, writer: Side, reader: Side) -> Secret:
-    """The writer's half: 32 bytes that say nothing about any other half."""
-    return _derived(secrets.box_key, _HALF, lane, writer.bound(), reader.bound())
-
-
-def open_half(
-    secrets: LaneSecrets, lane: int, writer: Side, reader: Side, half: SealedHalf
-) -> Secret:
-    """The writer's half, with the reader's secrets.
-
-    SealError: it is for other epochs than those of the sides, which happens while news travels,
-    or has been made or altered by somebody else.
-    """
-    if (half.writer_epoch, half.reader_epoch) != (writer.keys.epoch, reader.keys.epoch):
-        raise SealError(f"the half of {writer.name} for {reader.name} is for other epochs")
+def derive_psk(secrets: LaneSecrets, lane: int, own: Side, peer: Side) -> Secret:
+    """The pair's preshared key, the same at both ends. BoxKeyError."""
     try:
-        opened = _box(secrets, writer).decrypt(half.sealed, _nonce(lane, writer, reader))
+        box = Box(PrivateKey(bytes(secrets.box_key)), PublicKey(peer.keys.box_key))
     except (CryptoError, ValueError):
-        raise SealError(f"the half of {writer.name} for {reader.name} does not open") from None
-    if len(opened) != HALF_LEN:
-        raise SealError(f"the half of {writer.name} for {reader.name} is not {HALF_LEN} bytes")
-    return Secret(opened)
-
-
-def derive_psk(lane: int, one: Side, half: Secret, other: Side, other_half: Secret) -> Secret:
-    """The pair's preshared key; the order of the sides does not matter."""
-    (lower, first), (upper, second) = sorted(
-        ((one, half), (other, other_half)), key=lambda entry: entry[0].name
-    )
-    return _derived(bytes(first) + bytes(second), _PSK, lane, lower.bound(), upper.bound())
-
-
-def _derived(key: bytes, purpose: bytes, lane: int, *bound: bytes) -> Secret:
-    state = blake2b(key=key, person=purpose, digest_size=32)
+        raise BoxKeyError(f"the box key of {peer.name} is no good") from None
+    state = blake2b(key=box.shared_key(), person=_PSK, digest_size=32)
     state.update(bytes([lane]))
-    for part in bound:
-        state.update(part)
+    for side in sorted((own, peer), key=lambda side: side.name):
+        state.update(side.bound())
     return Secret(state.digest())
-
-
-def _nonce(lane: int, writer: Side, reader: Side) -> bytes:
-    """Both directions of a pair share one box, so the order tells them apart.
-
-    It never comes twice with another text: a half is a function of what is hashed here.
-    """
-    text = bytes([lane]) + writer.bound() + reader.bound()
-    return blake2b(text, person=_NONCE, digest_size=Box.NONCE_SIZE).digest()
-
-
-def _box(secrets: LaneSecrets, other: Side) -> Box:
-    try:
-        return Box(PrivateKey(bytes(secrets.box_key)), PublicKey(other.keys.box_key))
-    except (CryptoError, ValueError):
-        raise SealError(f"the box key of {other.name} is no good") from None
 
 
 class KeyRing:
@@ -146,10 +94,9 @@ class KeyRing:
     def __init__(self, random: Callable[[int], bytes]) -> None:
         self._random = random
         self._secrets: dict[bytes, LaneSecrets] = {}
-        # By own public key and the peer's. Once agreed, a key stays while both do: a half that
-        # is missing for a moment cuts no session.
-        self._psks: dict[tuple[bytes, bytes], Secret] = {}
-        self._sealed: dict[tuple[int, Side, Side], SealedHalf] = {}
+        # By own public key and the peer's. A key once agreed stays while both do: what else a peer
+        # says of itself cuts no session.
+        self._psks: dict[bytes, dict[bytes, Secret]] = {}
 
     def generate(self, port: int, epoch: int) -> LaneKeys:
         """Fresh keys for a lane."""
@@ -161,46 +108,31 @@ class KeyRing:
 
     def adopt_psk(self, public_key: bytes, peer_key: bytes, psk: Secret) -> None:
         """A preshared key that a live device has had a handshake with."""
-        self._psks[public_key, peer_key] = psk
+        self._psks[public_key][peer_key] = psk
 
     def private_key(self, public_key: bytes) -> Secret:
         """KeyError: not one of ours, or forgotten."""
         return self._secrets[public_key].private_key
 
-    def seal(self, lane: int, own: Side, peer: Side) -> SealedHalf:
-        """Our half for a peer. SealError."""
-        what = lane, own, peer
-        if what not in self._sealed:
-            self._sealed[what] = seal_half(self._secrets[own.keys.public_key], lane, own, peer)
-        return self._sealed[what]
-
-    def psk(self, lane: int, own: Side, peer: Side, half: SealedHalf | None) -> Secret | None:
-        """The pair's preshared key; None until the peer's half is there. SealError."""
-        pair = own.keys.public_key, peer.keys.public_key
-        if pair not in self._psks:
-            if half is None:
-                return None
-            secrets = self._secrets[own.keys.public_key]
-            opened = open_half(secrets, lane, peer, own, half)
-            mine = own_half(secrets, lane, own, peer)
-            self._psks[pair] = derive_psk(lane, own, mine, peer, opened)
-        return self._psks[pair]
+    def psk(self, lane: int, own: Side, peer: Side) -> Secret:
+        """The pair's preshared key. BoxKeyError."""
+        agreed = self._psks[own.keys.public_key]
+        psk = agreed.get(peer.keys.public_key)
+        if psk is None:
+            psk = derive_psk(self._secrets[own.keys.public_key], lane, own, peer)
+            agreed[peer.keys.public_key] = psk
+        return psk
 
     def forget_except(self, public_keys: set[bytes], peer_keys: set[bytes]) -> None:
         """Drop what belongs to other lanes of ours than these, or to other peers."""
         self._secrets = {k: v for k, v in self._secrets.items() if k in public_keys}
-        self._psks = {
-            pair: psk
-            for pair, psk in self._psks.items()
-            if pair[0] in public_keys and pair[1] in peer_keys
-        }
-        self._sealed = {
-            what: half
-            for what, half in self._sealed.items()
-            if what[1].keys.public_key in public_keys and what[2].keys.public_key in peer_keys
-        }
+        self._psks = {k: v for k, v in self._psks.items() if k in public_keys}
+        for agreed in self._psks.values():
+            for gone in agreed.keys() - peer_keys:
+                del agreed[gone]
 
     def _add(self, secrets: LaneSecrets, port: int, epoch: int) -> LaneKeys:
         keys = secrets.public(port, epoch)
         self._secrets[keys.public_key] = secrets
+        self._psks.setdefault(keys.public_key, {})
         return keys

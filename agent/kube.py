@@ -1,12 +1,9 @@
 """The cluster as this node's agent sees it, and what it writes there.
 
-All that it writes is its own: one WireGuardNode, one Secret, Events about its own Node.
+All that it writes is its own: one WireGuardNode, and Events about its own Node.
 """
 
 import asyncio
-import json
-from base64 import b64decode, b64encode
-from binascii import Error as Base64Error
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Protocol
@@ -17,30 +14,13 @@ from agent.apierrors import ForbiddenError, InvalidError
 from agent.apiserver import Json
 from agent.echo import Echo
 from agent.events import COMPONENT, Events, Kind
-from agent.model import (
-    GROUP,
-    KIND,
-    PLURAL,
-    SECRET_LABEL,
-    VERSION,
-    Halves,
-    ModelError,
-    NodeFacts,
-    NodeHalves,
-    Problem,
-    WireGuardNode,
-    halves_from_object_untrusted,
-    halves_to_object,
-    secret_name,
-)
+from agent.model import GROUP, KIND, PLURAL, VERSION, NodeFacts, Problem, WireGuardNode
 from agent.watch import Cache, Pace, Source
 
 MANAGER = COMPONENT
 NODES = "/api/v1/nodes"
 PUBLISHED = f"/apis/{GROUP}/{VERSION}/{PLURAL}"
 _KUBEADM = "/api/v1/namespaces/kube-system/configmaps/kubeadm-config"
-# Of a label's value; a Node's name may be longer.
-_MAX_LABEL = 63
 _MAX_NAME = 253
 
 
@@ -63,7 +43,6 @@ class Kube:
         self,
         api: Api,
         node: str,
-        namespace: str,
         changed: Callable[[], None],
         new_pace: Callable[[], Pace],
         now: Callable[[], float],
@@ -72,52 +51,39 @@ class Kube:
 
         def heard() -> None:
             self._own.hear(self._published.items.get(node))
-            halves = self._halves.items.get(secret_name(node))
-            self._own_halves.hear(halves.readers if halves else None)
             changed()
 
         pace = new_pace()
         self._own: Echo[WireGuardNode] = Echo(pace.clock)
-        self._own_halves: Echo[Mapping[str, Halves]] = Echo(pace.clock)
         self._api = api
         self._node = node
-        self._secret_path = f"/api/v1/namespaces/{namespace}/secrets"
         self._events = Events(api, node, now)
         self._nodes = Cache(api, "Node", NODES, NodeFacts.from_object_untrusted, changed, pace)
         self._published = Cache(
             api, KIND, PUBLISHED, WireGuardNode.from_object_untrusted, heard, new_pace()
-        )
-        self._halves = Cache(
-            api,
-            "Secret",
-            self._secret_path,
-            self._parse_secret,
-            heard,
-            new_pace(),
-            (("labelSelector", SECRET_LABEL),),
         )
         self._applied_status: Json | None = None
 
     async def run(self) -> None:
         """Keep the caches up to date until it is cancelled."""
         async with asyncio.TaskGroup() as group:
-            for cache in (self._nodes, self._published, self._halves):
+            for cache in (self._nodes, self._published):
                 group.create_task(cache.run())
 
     @property
     def synced(self) -> bool:
         """All caches have been filled once; before, what is missing may only be unknown."""
-        return self._nodes.synced and self._published.synced and self._halves.synced
+        return self._nodes.synced and self._published.synced
 
     @property
     def connected(self) -> bool:
         """No cache is without its watch just now."""
-        caches = (self._nodes, self._published, self._halves)
-        return self.synced and all(cache.failure is None for cache in caches)
+        failures = (self._nodes.failure, self._published.failure)
+        return self.synced and failures == (None, None)
 
     @property
     def problems(self) -> list[Problem]:
-        found = [*self._nodes.problems, *self._published.problems, *self._halves.problems]
+        found = [*self._nodes.problems, *self._published.problems]
         return list(dict.fromkeys(found))
 
     @property
@@ -134,16 +100,6 @@ class Kube:
         """Own object as the API has it."""
         return self._own.now
 
-    @property
-    def halves(self) -> Mapping[str, Halves]:
-        """By writer, what it has for us."""
-        mine = {
-            written.name: written.readers.get(self._node)
-            for written in self._halves.items.values()
-            if written.name != self._node
-        }
-        return {writer: halves for writer, halves in mine.items() if halves is not None}
-
     async def publish(self, wanted: WireGuardNode) -> str:
         """Make the own object so; a sentence if somebody had altered it. KubeError."""
         before, altered = self.confirmed, self._own.last == wanted
@@ -154,19 +110,9 @@ class Kube:
         if before is None:
             # Its status went with it.
             self._applied_status = None
-        return _was(f"{KIND} {self._node}", before) if altered else ""
-
-    async def publish_halves(self, wanted: Mapping[str, Halves]) -> str:
-        """Make the own Secret so; a sentence if somebody had altered it. KubeError."""
-        name = secret_name(self._node)
-        before = self._own_halves.now
-        altered = self._own_halves.last == wanted
-        # What others have added stays there, and is no reason to write again.
-        if altered and before is not None and wanted.items() <= before.items():
+        if not altered:
             return ""
-        await self._api.apply(f"{self._secret_path}/{name}", self._secret(wanted), MANAGER)
-        self._own_halves.wrote(dict(wanted))
-        return _was(f"Secret {name}", before) if altered else ""
+        return f"{KIND} {self._node} was {'missing' if before is None else 'another'}"
 
     async def set_status(self, status: Json) -> None:
         """The own object's status; nothing if it was told so already. KubeError."""
@@ -223,42 +169,3 @@ class Kube:
             advice = "see whether NODE_NAME is the name of this node in Kubernetes"
             raise InvalidError("there is no such Node", f"Node {self._node}", advice)
         return own.uid
-
-    def _secret(self, halves: Mapping[str, Halves]) -> Json:
-        owner = {"apiVersion": "v1", "kind": "Node", "name": self._node, "uid": self._own_uid()}
-        values = {
-            reader: json.dumps(halves_to_object(half), separators=(",", ":"))
-            for reader, half in halves.items()
-        }
-        return {
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": {
-                "name": secret_name(self._node),
-                "labels": {SECRET_LABEL: self._node if len(self._node) <= _MAX_LABEL else ""},
-                "ownerReferences": [owner],
-            },
-            "data": {r: b64encode(value.encode()).decode() for r, value in values.items()},
-        }
-
-    def _parse_secret(self, secret: Json) -> NodeHalves | None:
-        """All of our own, of others what is for us; whose it is says the name. ModelError."""
-        metadata, data = secret.get("metadata"), secret.get("data") or {}
-        name = str(metadata.get("name", "")) if isinstance(metadata, dict) else ""
-        writer = name.removeprefix(secret_name(""))
-        if name != secret_name(writer):
-            return None
-        readers = data if writer == self._node else {self._node} & set(data)
-        return NodeHalves(writer, {r: _parse_halves(data[r]) for r in readers})
-
-
-def _was(what: str, before: object) -> str:
-    return f"{what} {'was missing' if before is None else 'was another'}"
-
-
-def _parse_halves(value: object) -> Halves:
-    try:
-        told = json.loads(b64decode(value if isinstance(value, str) else "*", validate=True))
-    except (Base64Error, ValueError, RecursionError):
-        raise ModelError("a value is not JSON in base64") from None
-    return halves_from_object_untrusted(told)

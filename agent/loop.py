@@ -17,7 +17,7 @@ from agent.decisions import Identity
 from agent.events import Kind
 from agent.keeper import Outcome
 from agent.metrics import Metrics
-from agent.model import Halves, NodeFacts, Problem, WireGuardNode
+from agent.model import NodeFacts, Problem, WireGuardNode
 from agent.network.base import NetworkError
 from agent.options import Options
 from agent.publisher import Said
@@ -64,9 +64,6 @@ class Cluster(Protocol):
 
     @property
     def published(self) -> Mapping[str, WireGuardNode]: ...
-
-    @property
-    def halves(self) -> Mapping[str, Halves]: ...
 
     @property
     def confirmed(self) -> WireGuardNode | None: ...
@@ -215,7 +212,6 @@ class Loop:
         caches = Caches(
             dict(self._cluster.nodes),
             dict(self._cluster.published),
-            dict(self._cluster.halves),
             self._cluster.confirmed,
         )
         try:
@@ -307,8 +303,8 @@ class Loop:
         self._tell_news(before, snapshot)
         self._status = kubernetes_status(snapshot, self._status, _now())
         if "lanes" not in result.unsettled:
-            halves = result.decision.desired.halves
-            self._said = Said(result.decision.publish, halves, self._status)
+            peers = len(plan.peers)
+            self._said = Said(result.decision.publish, self._status, peers)
         elif self._said is not None:
             # Nobody may hear of keys that are not there, but all of the trouble.
             self._said = replace(self._said, status=self._status)

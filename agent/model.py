@@ -8,7 +8,7 @@ import re
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any, Literal, TypeAlias
 
@@ -23,11 +23,10 @@ KIND = "WireGuardNode"
 PLURAL = "wireguardnodes"
 # On a Node: any new value asks for new keys.
 ROTATE_ANNOTATION = f"{GROUP}/rotate"
-SECRET_LABEL = f"{GROUP}/node"
 
 LANES = (0, 1)
-# How halves of preshared keys are sealed and joined; agents of another suite are no peers.
-SUITE = 1
+# How preshared keys are derived; agents of another suite are no peers.
+SUITE = 2
 _KEY_BYTES = 32
 _MAX_EPOCH = 2**53
 _MAX_ENDPOINTS = 16
@@ -175,68 +174,6 @@ class WireGuardNode:
             backend=_text(spec.get("backend", ""), "spec.backend"),
             agent_version=_text(spec.get("agentVersion", ""), "spec.agentVersion"),
         )
-
-
-@dataclass(frozen=True, slots=True)
-class SealedHalf:
-    """A writer's half of the preshared key of one lane, for one reader's eyes."""
-
-    writer_epoch: int
-    reader_epoch: int
-    sealed: bytes
-
-    def to_object(self) -> dict[str, Any]:
-        return {
-            "epochs": [self.writer_epoch, self.reader_epoch],
-            "sealed": b64encode(self.sealed).decode(),
-        }
-
-    @classmethod
-    def from_object_untrusted(cls, half: object, where: str) -> "SealedHalf":
-        """ModelError."""
-        fields = _mapping(half, where)
-        epochs = _list(fields.get("epochs"), f"{where}.epochs")
-        if len(epochs) != 2:
-            raise ModelError(f"{where}.epochs has {len(epochs)} entries, not 2")
-        writer, reader = (_number(epoch, 1, _MAX_EPOCH, f"{where}.epochs") for epoch in epochs)
-        return cls(writer, reader, _base64(fields.get("sealed"), f"{where}.sealed"))
-
-
-# What one writer has for one reader, by lane.
-Halves: TypeAlias = tuple[SealedHalf | None, SealedHalf | None]
-
-
-@dataclass(frozen=True, slots=True)
-class NodeHalves:
-    """All halves that a node has written, by the reader's name."""
-
-    name: str
-    readers: Mapping[str, Halves] = field(default_factory=dict)
-
-
-def halves_to_object(halves: Halves) -> dict[str, Any]:
-    """One value of a node's Secret, to be written as JSON."""
-    return {"suite": SUITE, "lanes": [half.to_object() if half else None for half in halves]}
-
-
-def halves_from_object_untrusted(value: object) -> Halves:
-    """One value of a node's Secret, read as JSON. ModelError."""
-    fields = _mapping(value, "value")
-    if fields.get("suite") != SUITE:
-        raise ModelError(f"suite is not {SUITE}")
-    lanes = _list(fields.get("lanes"), "lanes")
-    if len(lanes) != len(LANES):
-        raise ModelError(f"lanes has {len(lanes)} entries, not {len(LANES)}")
-    first, second = (
-        None if half is None else SealedHalf.from_object_untrusted(half, f"lanes[{i}]")
-        for i, half in enumerate(lanes)
-    )
-    return first, second
-
-
-def secret_name(node: str) -> str:
-    """Name of the Secret that a node writes its halves to."""
-    return f"wgpy-{node}"
 
 
 def _mapping(value: object, where: str) -> Mapping[str, Any]:

@@ -32,7 +32,6 @@ class Options:
     """Of `wgpy-agent run`."""
 
     node: str
-    namespace: str
     dataplane: Choice
     # UDP, of lane 0 and lane 1.
     ports: tuple[int, int]
@@ -65,7 +64,6 @@ def parse(argv: list[str], environ: Mapping[str, str]) -> Options:
     overlay = [one for one in told.overlay if one != _KUBEADM]
     return Options(
         node=told.node,
-        namespace=told.namespace,
         dataplane=told.dataplane,
         ports=(told.port, told.port + 1),
         overlay=tuple(dict.fromkeys(overlay)),
@@ -92,11 +90,6 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--node", default=environ.get("NODE_NAME", ""), help="name of this node in Kubernetes")
-    add(
-        "--namespace",
-        default=environ.get("POD_NAMESPACE") or "wgpy-system",
-        help="where the agents' Secrets are",
-    )
     add("--dataplane", choices=get_args(Choice), default="auto", help="what carries the packets")
     add(
         "--port", type=_type(_lane_port), default=_PORT, help="UDP port of lane 0; lane 1: the next"

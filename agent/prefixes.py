@@ -1,8 +1,9 @@
 """Which prefix belongs to which node: each to one, however they overlap. Pure."""
 
 from bisect import bisect_right
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from ipaddress import ip_network
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
 
 from agent.model import Address, NodeFacts, Problem
 from wgpy.protocol.config import Network
@@ -72,7 +73,29 @@ class _Claims:
 
 
 def _overlap(one: Network, other: Network) -> bool:
-    first, second = (
-        (int(network.network_address), int(network.broadcast_address)) for network in (one, other)
-    )
-    return first[0] <= second[1] and second[0] <= first[1]
+    first, second = int(one.network_address), int(other.network_address)
+    return first < second + other.num_addresses and second < first + one.num_addresses
+
+
+class Ranges:
+    """Addresses by prefixes, however many: what they have in common is joined."""
+
+    def __init__(self, networks: Iterable[Network]) -> None:
+        self.networks = tuple(_collapsed(networks))
+        self._by_version: dict[int, tuple[list[int], list[int]]] = {4: ([], []), 6: ([], [])}
+        for network in self.networks:
+            starts, ends = self._by_version[network.version]
+            starts.append(int(network.network_address))
+            ends.append(starts[-1] + network.num_addresses)
+
+    def __contains__(self, address: Address) -> bool:
+        starts, ends = self._by_version[address.version]
+        at = bisect_right(starts, int(address)) - 1
+        return at >= 0 and int(address) < ends[at]
+
+
+def _collapsed(networks: Iterable[Network]) -> Iterator[Network]:
+    """In the order of their addresses."""
+    known = list(networks)
+    yield from collapse_addresses(n for n in known if isinstance(n, IPv4Network))
+    yield from collapse_addresses(n for n in known if isinstance(n, IPv6Network))

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
@@ -11,7 +11,7 @@ from typing import Protocol
 from agent.apierrors import KubeError
 from agent.apiserver import Json
 from agent.events import Kind
-from agent.model import Halves, Problem, WireGuardNode
+from agent.model import Problem, WireGuardNode
 from agent.watch import Pace
 
 _log = logging.getLogger(__name__)
@@ -30,8 +30,9 @@ class Said:
     """What this node says of itself."""
 
     node: WireGuardNode
-    halves: Mapping[str, Halves]
     status: Json
+    # How many others are told.
+    peers: int = 0
 
 
 class Writer(Protocol):
@@ -41,8 +42,6 @@ class Writer(Protocol):
     def confirmed(self) -> WireGuardNode | None: ...
 
     async def publish(self, wanted: WireGuardNode) -> str: ...
-
-    async def publish_halves(self, wanted: Mapping[str, Halves]) -> str: ...
 
     async def set_status(self, status: Json) -> None: ...
 
@@ -124,24 +123,18 @@ class Publisher:
         altered = await self._writer.publish(wanted.node)
         if self._writer.confirmed != before:
             self._written()
-        self._put_right(altered)
-        altered_halves = await self._writer.publish_halves(wanted.halves)
-        self._put_right(altered_halves)
-        if altered or altered_halves:
+        if altered:
+            self._drifted([altered])
             # Who fights over it shall not find an opponent as quick as the API server.
             await self._pace.sleep(_AFTER_DRIFT)
         now = self._pace.clock()
-        due = self._status_at + max(_STATUS_EVERY, _STATUS_PER_PEER * len(wanted.halves))
+        due = self._status_at + max(_STATUS_EVERY, _STATUS_PER_PEER * wanted.peers)
         if now < due:
             self._status_due = due
             return
         self._status_due = inf
         await self._writer.set_status(wanted.status)
         self._status_at = now
-
-    def _put_right(self, altered: str) -> None:
-        if altered:
-            self._drifted([altered])
 
     def _failed(self, error: KubeError) -> None:
         # Once for each trouble, not for each try.

@@ -8,7 +8,7 @@ from typing import Protocol
 from agent.decisions import Decision, Decisions, Devices, Identity, Known
 from agent.keeper import Outcome
 from agent.lanefacts import Timing
-from agent.model import Address, Halves, NodeFacts, Problem, WireGuardNode
+from agent.model import Address, NodeFacts, Problem, WireGuardNode
 from agent.topology import Desired
 from wgpy.protocol.config import Network
 
@@ -19,8 +19,6 @@ class Caches:
 
     nodes: Mapping[str, NodeFacts]
     published: Mapping[str, WireGuardNode]
-    # By writer, what it has for us.
-    halves: Mapping[str, Halves]
     # Own object, as the API server has it.
     confirmed: WireGuardNode | None
 
@@ -101,7 +99,6 @@ class Reconciler:
         known = Known(
             caches.nodes,
             caches.published,
-            caches.halves,
             devices,
             self._machine.routes(),
             caches.confirmed,

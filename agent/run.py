@@ -107,7 +107,7 @@ async def _serve(options: Options, worker: Worker, stack: AsyncExitStack) -> Non
     stack.push_async_callback(api.close)
     timing = Timing(keepalive=options.keepalive)
 
-    kube = Kube(api, options.node, options.namespace, lambda: loop.wake(), _new_pace, time.time)
+    kube = Kube(api, options.node, lambda: loop.wake(), _new_pace, time.time)
     publisher = Publisher(
         kube, _new_pace(), lambda: loop.wake(), lambda changes: loop.drifted(changes)
     )

@@ -6,20 +6,18 @@ themselves. Each peer is identified by its node, and each prefix has one owner.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 
-from agent.keys import KeyRing, SealError, Side
+from agent.keys import BoxKeyError, KeyRing, Side
 from agent.lanefacts import Plan, Timing
 from agent.model import (
     LANES,
     Address,
-    Halves,
     LaneKeys,
     NodeFacts,
     Problem,
     WireGuardNode,
 )
-from agent.prefixes import Prefixes, node_address, share_out
+from agent.prefixes import Prefixes, Ranges, node_address, share_out
 from wgpy.protocol.config import (
     AllowedIPChange,
     Endpoint,
@@ -57,8 +55,6 @@ class Desired:
     overlay: tuple[Network, ...]
     local: tuple[Network, ...]
     nodes: tuple[Network, ...]
-    # To publish: our halves by reader.
-    halves: Mapping[str, Halves] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
 
 
@@ -79,54 +75,79 @@ class Cluster:
         return self.endpoints.get(name)
 
 
-def survey(
-    name: str,
-    nodes: Mapping[str, NodeFacts],
-    published: Mapping[str, WireGuardNode],
-    overlay: Iterable[Network] = (),
-) -> Cluster:
-    """Who is a peer of node `name`, and what is whose.
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """All Nodes, the oldest first, and what is whose."""
 
-    `published` may have objects of Nodes that are gone, and our own: they are no peers.
-    `overlay` are the cluster's pod ranges, as far as they are configured.
-    """
+    nodes: Mapping[str, NodeFacts]
+    prefixes: Mapping[str, Prefixes]
+    overlay: Ranges
+    problems: tuple[Problem, ...]
+
+
+def shares(nodes: Mapping[str, NodeFacts], overlay: Iterable[Network] = ()) -> Shares:
+    """`overlay` are the cluster's pod ranges, as far as they are configured."""
     problems: list[Problem] = []
     oldest_first = sorted(nodes.values(), key=lambda node: (node.created, node.name))
     prefixes = share_out(oldest_first, problems)
     pods = [prefix for owned in prefixes.values() for prefix in owned.pods]
-    candidates = {
-        node.name: published[node.name] for node in oldest_first if node.name in published
-    }
-    peers = _distinct(candidates, problems)
+    ordered = {node.name: node for node in oldest_first}
+    return Shares(ordered, prefixes, Ranges([*overlay, *pods]), tuple(problems))
+
+
+def survey(
+    name: str,
+    shares: Shares,
+    published: Mapping[str, WireGuardNode],
+    before: Mapping[str, WireGuardNode] | None = None,
+) -> Cluster:
+    """Who is a peer of node `name`.
+
+    `published` may have objects of Nodes that are gone, and our own: they are no peers. They are
+    in the order in which they were heard, and `before` are the peers of the last survey: whose a
+    key was first, his it is, and who repeats it cuts off nobody but himself.
+    """
+    problems = list(shares.problems)
+    candidates = {node: told for node, told in published.items() if node in shares.nodes}
+    first = {name: candidates[name]} if name in candidates else {}
+    peers = _distinct(candidates, {**first, **(before or {})}, problems)
     peers.pop(name, None)
-    for node in oldest_first:
-        if node.name not in published and node.name != name:
-            what = f"node {node.name} has published no keys: its pods cannot be reached"
-            problems.append(Problem("warning", what, f"see whether an agent runs on {node.name}"))
-    ranges = tuple(_collapsed([*overlay, *pods]))
-    own = nodes[name].internal_ips if name in nodes else ()
+    for node in shares.nodes:
+        if node not in published and node != name:
+            what = f"node {node} has published no keys: its pods cannot be reached"
+            problems.append(Problem("warning", what, f"see whether an agent runs on {node}"))
+    own = shares.nodes[name].internal_ips if name in shares.nodes else ()
     families: set[int] = {address.version for address in own}
     endpoints = {
-        peer: _endpoint(peer, published[peer], families, ranges, problems) for peer in peers
+        peer: _endpoint(peer, published[peer], families, shares.overlay, problems) for peer in peers
     }
-    return Cluster(name, nodes, prefixes, peers, ranges, endpoints, tuple(problems))
-
-
-def _collapsed(prefixes: Iterable[Network]) -> Iterator[Network]:
-    known = list(prefixes)
-    yield from collapse_addresses(p for p in known if isinstance(p, IPv4Network))
-    yield from collapse_addresses(p for p in known if isinstance(p, IPv6Network))
+    return Cluster(
+        name,
+        shares.nodes,
+        shares.prefixes,
+        peers,
+        shares.overlay.networks,
+        endpoints,
+        tuple(problems),
+    )
 
 
 def _distinct(
-    published: Mapping[str, WireGuardNode], problems: list[Problem]
+    published: Mapping[str, WireGuardNode],
+    before: Mapping[str, WireGuardNode],
+    problems: list[Problem],
 ) -> dict[str, WireGuardNode]:
-    """Without those who publish a key that an older node has: a device knows a key once."""
-    owners: dict[bytes, str] = {}
+    """Without those who publish a key that another had before: a device knows a key once."""
+    owners = {
+        lane.public_key: name
+        for name, peer in before.items()
+        for lane in peer.lanes
+        if name in published and lane in published[name].lanes
+    }
     peers = {}
     for name, peer in published.items():
         keys = [lane.public_key for lane in peer.lanes]
-        taken = [owners[key] for key in keys if key in owners]
+        taken = [owners[key] for key in keys if owners.get(key, name) != name]
         if taken:
             what = f"node {name} publishes a key of node {taken[0]} and is left out"
             problems.append(Problem("error", what, f"look what has happened to node {name}"))
@@ -140,11 +161,11 @@ def _endpoint(
     name: str,
     published: WireGuardNode,
     families: set[int],
-    overlay: tuple[Network, ...],
+    overlay: Ranges,
     problems: list[Problem],
 ) -> Address | None:
     """Where to send: the first address of a family that this node has as well."""
-    usable = [a for a in published.endpoints if not any(a in network for network in overlay)]
+    usable = [address for address in published.endpoints if address not in overlay]
     if len(usable) < len(published.endpoints):
         what = f"node {name} says that it is in the overlay itself; that address is not used"
         problems.append(Problem("warning", what, "give its agent the node's own addresses"))
@@ -156,15 +177,14 @@ def desire(
     cluster: Cluster,
     plan: Plan,
     ring: KeyRing,
-    halves: Mapping[str, Halves],
     timing: Timing,
     mtus: Mapping[Address, int] | None = None,
 ) -> Desired:
     """What this node should be, given the lanes' plan for the cluster's peers.
 
-    `halves` are those that each peer has written for us, `mtus` inner MTUs by endpoint.
+    `mtus` are inner MTUs by endpoint.
     """
-    return _Draft(cluster, plan, ring, halves, timing, mtus or {}).desired()
+    return _Draft(cluster, plan, ring, timing, mtus or {}).desired()
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +194,6 @@ class _Draft:
     cluster: Cluster
     plan: Plan
     ring: KeyRing
-    halves: Mapping[str, Halves]
     timing: Timing
     mtus: Mapping[Address, int]
     problems: list[Problem] = field(default_factory=list)
@@ -199,7 +218,6 @@ class _Draft:
             overlay=cluster.overlay,
             local=own.pods,
             nodes=tuple(prefix for owned in cluster.prefixes.values() for prefix in owned.nodes),
-            halves=dict(self._own_halves()),
             problems=(*cluster.problems, *self.plan.problems, *self.problems),
         )
 
@@ -230,29 +248,12 @@ class _Draft:
 
     def _psk(self, lane: int, name: str, keys: LaneKeys) -> Secret | None:
         own, peer = Side(self.cluster.name, self.plan.lanes[lane]), Side(name, keys)
-        half = self.halves.get(name, (None, None))[lane]
-        if half and (half.writer_epoch, half.reader_epoch) != (keys.epoch, own.keys.epoch):
-            half = None  # no error: one piece of news is ahead of another
         try:
-            return self.ring.psk(lane, own, peer, half)
-        except SealError as error:
-            advice = f"restart the agent on {name} if this stays"
+            return self.ring.psk(lane, own, peer)
+        except BoxKeyError as error:
+            advice = f"restart the agent on {name}"
             self.problems.append(Problem("warning", f"lane {lane}: {error}", advice))
             return None
-
-    def _own_halves(self) -> Iterator[tuple[str, Halves]]:
-        """For each peer's published keys, whether they are on our devices yet or not."""
-        own = [Side(self.cluster.name, keys) for keys in self.plan.lanes]
-        for name, published in self.cluster.peers.items():
-            try:
-                first, second = (
-                    self.ring.seal(lane, own[lane], Side(name, published.lanes[lane]))
-                    for lane in LANES
-                )
-            except SealError as error:
-                self.problems.append(Problem("error", str(error), f"restart the agent on {name}"))
-            else:
-                yield name, (first, second)
 
     def _routes(
         self, name: str, prefixes: tuple[Network, ...], sources: Mapping[int, Address]

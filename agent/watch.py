@@ -57,6 +57,7 @@ class Pace:
 class Cache(Generic[T]):
     """Objects of one kind by name, each as `parse` makes it; None is not kept.
 
+    They are in the order in which they were heard to be as they are.
     What `parse` refuses with ModelError is not kept either, and is a problem.
     """
 
@@ -110,16 +111,19 @@ class Cache(Generic[T]):
                 await self._pace.back_off(error.wait)
 
     async def _list(self) -> str:
-        found: list[Json] = []
+        # A page is forgotten once it was read: others' objects are large.
+        items: dict[str, T] = {}
+        refused: dict[str, Problem] = {}
         page: tuple[tuple[str, str], ...] = ()
         while True:
             answer = await self._source.get(self._path, (*self._query, ("limit", _PAGE), *page))
-            found += _items(answer)
+            for told in _items(answer):
+                self._put(items, refused, str(_mapping(told.get("metadata")).get("name", "")), told)
             metadata = _mapping(answer.get("metadata"))
             if not (token := metadata.get("continue")):
                 break
             page = (("continue", str(token)),)
-        self._replace(found)
+        self._replace(items, refused)
         return str(metadata.get("resourceVersion", ""))
 
     async def _follow(self) -> None:
@@ -161,27 +165,25 @@ class Cache(Generic[T]):
         # After it was taken; a bookmark is nothing but its version.
         self._version = str(metadata.get("resourceVersion") or self._version)
 
-    def _replace(self, found: list[Json]) -> None:
-        items: dict[str, T] = {}
-        refused: dict[str, Problem] = {}
-        for told in found:
-            self._put(items, refused, str(_mapping(told.get("metadata")).get("name", "")), told)
+    def _replace(self, items: dict[str, T], refused: dict[str, Problem]) -> None:
         news = not self.synced or items != self._items or refused != self._refused
         self._items, self._refused, self.synced = items, refused, True
         if news:
             self._changed()
 
     def _put(self, items: dict[str, T], refused: dict[str, Problem], name: str, told: Json) -> None:
-        items.pop(name, None)
         refused.pop(name, None)
+        value: T | None = None
         try:
             value = self._parse(told)
         except ModelError as error:
             what = f"{self._kind} {name}: {error}"
             refused[name] = Problem("warning", what, "see who wrote it; it is ignored")
-        else:
-            if value is not None:
-                items[name] = value
+        if value is None or value != items.get(name):
+            # To the end: whoever says the same has said it before.
+            items.pop(name, None)
+        if value is not None:
+            items[name] = value
 
     def _failed(self, error: KubeError) -> None:
         # Once for each trouble, not for each try.

@@ -54,9 +54,9 @@ class Device:
 
     def set(self, key: bytes, wanted: Mapping[bytes, tuple[str, object, bool]]) -> None:
         if key != self.key:
+            # All peers begin anew: what they tell of handshakes is about the key that there is.
             self.key = key
-            for entry in self.entries.values():
-                entry.sessions.clear()
+            self.entries.clear()
         for gone in [k for k in self.entries if k not in wanted]:
             del self.entries[gone]
         for public, (name, psk, keepalive) in wanted.items():
@@ -146,11 +146,6 @@ class Wire:
         return DeviceFacts(device.key, peers)
 
 
-# What a half binds: the writer's and the reader's epoch and key.
-Half = tuple[int, int, bytes, bytes]
-Halves = dict[tuple[str, int], Half]
-
-
 @dataclass(eq=False)
 class Agent:
     """What dies with the process."""
@@ -158,7 +153,6 @@ class Agent:
     lanes: Lanes
     published: WireGuardNode | None
     objects: dict[str, WireGuardNode]
-    halves: dict[str, Halves]
     psks: dict[tuple[bytes, bytes], object]
     plan: Plan | None = None
 
@@ -172,8 +166,8 @@ class Node:
         self.running = True
         self.api = True
         self.routes: dict[str, int] = {}
-        # Events on their way to us: when, kind, whose, what; each kind in its order.
-        self.events: list[tuple[int, str, object]] = []
+        # Events on their way to us: when, whose, what; in their order.
+        self.events: list[tuple[int, str, WireGuardNode]] = []
         self.next_step = 0
         self.work: Iterator[None] | None = None
         self.made = 0
@@ -199,7 +193,6 @@ class Node:
             Lanes(self.new_keys, (first, second), published, TIMING),
             published,
             dict(cluster.objects),
-            {name: dict(halves) for name, halves in cluster.halves.items()},
             {
                 (device.key or b"", key): entry.psk
                 for device in devices
@@ -228,10 +221,7 @@ class Node:
         if self.api:
             while self.events and self.events[0][0] <= now:
                 _, name, value = self.events.pop(0)
-                if isinstance(value, WireGuardNode):
-                    agent.objects[name] = value
-                elif isinstance(value, dict):
-                    agent.halves[name] = value
+                agent.objects[name] = value
         if self.work is None:
             self.work = self._work(agent, now)
         try:
@@ -271,27 +261,14 @@ class Node:
             if keys is None:
                 continue
             pair = own.public_key, keys.public_key
-            half = agent.halves.get(name, {}).get((self.name, lane))
-            if half == (keys.epoch, own.epoch, keys.public_key, own.public_key):
-                agent.psks[pair] = frozenset({(own.epoch, own), (keys.epoch, keys)})
-            if pair in agent.psks:
-                wanted[keys.public_key] = name, agent.psks[pair], peer.keepalive[lane]
+            psk = agent.psks.setdefault(pair, frozenset({(self.name, own), (name, keys)}))
+            wanted[keys.public_key] = name, psk, peer.keepalive[lane]
         device = self.cluster.wire.devices[self.name, lane]
         if device.key is not None and device.key != own.public_key:
             self.cluster.check_rekey(self.name, lane)
         device.set(own.public_key, wanted)
 
     def _publish(self, agent: Agent, plan: Plan) -> None:
-        halves: Halves = {
-            (name, lane): (own.epoch, keys.epoch, own.public_key, keys.public_key)
-            for name, peer in agent.objects.items()
-            if name != self.name
-            for lane, (own, keys) in enumerate(zip(plan.lanes, peer.lanes, strict=True))
-        }
-        if halves != self.cluster.halves.get(self.name):
-            self.cluster.halves[self.name] = halves
-            self.cluster.announce(self.name, halves)
-        self.cluster.maybe_crash()
         published = WireGuardNode(self.name, plan.lanes, plan.active_lane)
         if published != self.cluster.objects.get(self.name):
             self.cluster.objects[self.name] = published
@@ -317,7 +294,6 @@ class Cluster:
         self.delay = delay
         self.wire = Wire()
         self.objects: dict[str, WireGuardNode] = {}
-        self.halves: dict[str, Halves] = {}
         self.nodes: dict[str, Node] = {}
         self.losses: list[Loss] = []
         self.sent = 0
@@ -343,7 +319,7 @@ class Cluster:
             self.pace[other, name] = self.random.choice((1, 1, 7, 37, 110, 400))
         return node
 
-    def announce(self, name: str, value: object) -> None:
+    def announce(self, name: str, value: WireGuardNode) -> None:
         """News for everybody else, each late by its own time but in order."""
         for node in self.nodes.values():
             if node.name == name:

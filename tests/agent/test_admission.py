@@ -77,7 +77,6 @@ def event(node: str) -> Json:
 WRITES = [
     (GROUP, PLURAL, named("{}")),
     (GROUP, f"{PLURAL}/status", named("{}")),
-    ("", "secrets", named("wgpy-{}")),
     ("", "events", event("{}")),
 ]
 
@@ -110,11 +109,6 @@ def test_a_token_that_is_bound_to_no_node_writes_nothing(
     for user in (token(None), token("")):
         said = refusals(user, group, resource, "CREATE", of(written, "me"))
         assert "this token is not bound to a node" in said
-
-
-def test_a_secret_is_not_anothers_because_its_name_is_longer() -> None:
-    said = refusals(token("a"), "", "secrets", "CREATE", named("wgpy-a-b"))
-    assert said == ["an agent writes the Secret of its own node only"]
 
 
 def test_others_than_agents_are_not_its_business() -> None:

@@ -1,10 +1,11 @@
 """The pure parts of the lanes' data plane: which one, what is left alone, what is said of it."""
 
+from dataclasses import replace
 from ipaddress import ip_network
 
 import pytest
 
-from agent.backend import choose, describe, keep_roamed
+from agent.backend import choose, describe, difference, keep_roamed
 from agent.network.base import NetworkError
 from wgpy.dataplane import Availability
 from wgpy.protocol.config import (
@@ -100,3 +101,19 @@ def test_what_is_said_of_a_change_names_peers_and_no_secret() -> None:
         "peer 22222222 is new",
         "peer 33333333 is removed",
     ]
+
+
+def test_with_another_private_key_all_peers_begin_anew() -> None:
+    met = PeerStats(_KEY, Secret(b"p" * 32), last_handshake_ns=_NOW)
+    current = InterfaceStats(Secret(b"a" * 32), b"A" * 32, 1, 0, (met,))
+    wanted = PeerChange(_KEY, preshared_key=Secret(b"p" * 32), endpoint=Endpoint("192.0.2.1", 1))
+    same = InterfaceChange(private_key=Secret(b"a" * 32), peers=(wanted,))
+    kept = difference(current, same, {}, _NOW)
+    assert (kept.replace_peers, kept.peers) == (
+        False,
+        (PeerChange(_KEY, endpoint=wanted.endpoint),),
+    )
+    other = replace(same, private_key=Secret(b"b" * 32))
+    anew = difference(current, other, {}, _NOW)
+    assert (anew.replace_peers, anew.private_key) == (True, other.private_key)
+    assert anew.peers == (wanted,)

@@ -1,11 +1,10 @@
-from collections.abc import Mapping
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from os import urandom
 
 from agent.decisions import Decision, Decisions, Identity, Known, peer_routes
-from agent.model import LANES, Halves, NodeFacts, WireGuardNode
-from agent.topology import survey
+from agent.model import LANES, NodeFacts, WireGuardNode
+from agent.topology import shares, survey
 from wgpy.protocol.config import ZERO_KEY, InterfaceChange, InterfaceStats, Network, PeerStats
 
 SECOND = 10**9
@@ -31,7 +30,6 @@ class Host:
         self.devices: tuple[InterfaceStats | None, InterfaceStats | None] = (None, None)
         self.routes: dict[Network, int] = {}
         self.published: WireGuardNode | None = None
-        self.halves: Mapping[str, Halves] = {}
         self.start()
 
     def start(self) -> None:
@@ -41,7 +39,6 @@ class Host:
         known = Known(
             NODES,
             {other.name: other.published} if other.published else {},
-            {other.name: other.halves[self.name]} if self.name in other.halves else {},
             self.devices,
             self.routes,
             self.published,
@@ -56,14 +53,15 @@ class Host:
         )
         self.devices = first, second
         self.routes = {r.prefix: r.lane for r in decision.desired.pod_routes if r.lane is not None}
-        self.published, self.halves = decision.publish, decision.desired.halves
+        self.published = decision.publish
         return decision
 
 
 def applied(
     before: InterfaceStats | None, change: InterfaceChange, public_key: bytes
 ) -> InterfaceStats:
-    known = {peer.public_key: peer for peer in before.peers} if before else {}
+    same = before is not None and before.private_key == change.private_key
+    known = {peer.public_key: peer for peer in before.peers} if before and same else {}
     peers = tuple(
         replace(
             known.get(peer.public_key, PeerStats(peer.public_key)),
@@ -149,7 +147,9 @@ def test_what_is_published_is_the_node_as_it_is() -> None:
 
 
 def test_the_lane_of_a_peer_is_the_spare_while_its_routes_are_on_both() -> None:
-    cluster = survey("node-1", NODES, {"node-2": Host("node-2").turn(1, Host("node-1")).publish})
+    cluster = survey(
+        "node-1", shares(NODES), {"node-2": Host("node-2").turn(1, Host("node-1")).publish}
+    )
     (pods,) = NODES["node-2"].pod_cidrs
     address = ip_network("192.0.2.2")
     assert peer_routes(cluster, {}) == {}

@@ -15,7 +15,7 @@ from agent.events import Kind
 from agent.keeper import Outcome
 from agent.lanefacts import Plan, Rotation
 from agent.loop import Loop
-from agent.model import Halves, NodeFacts, Problem, WireGuardNode
+from agent.model import NodeFacts, Problem, WireGuardNode
 from agent.network.base import NetworkError
 from agent.options import Options, parse
 from agent.publisher import Said
@@ -38,7 +38,6 @@ class FakeCluster:
     problems: list[Problem] = field(default_factory=list)
     nodes: Mapping[str, NodeFacts] = field(default_factory=lambda: {"me": ME})
     published: Mapping[str, WireGuardNode] = field(default_factory=dict)
-    halves: Mapping[str, Halves] = field(default_factory=dict)
     confirmed: WireGuardNode | None = None
 
 
@@ -107,7 +106,7 @@ class Rig:
         lanes = keys(1), keys(2)
         plan = Plan(lanes, 0, {}, self.rotation, (), self.busy)
         unset = InterfaceChange()
-        desired = Desired((unset, unset), (), (), (), (), (), (), {}, ())
+        desired = Desired((unset, unset), (), (), (), (), (), (), ())
         decision = Decision(plan, desired, WireGuardNode("me", lanes))
         outcomes, self.outcomes = self.outcomes, []
         return Result(

@@ -44,7 +44,6 @@ DUAL = Desired(
     overlay=OVERLAY,
     local=LOCAL,
     nodes=NODES,
-    halves={},
     problems=(),
 )
 

@@ -57,13 +57,15 @@ def test_nobody_may_delete_write_nodes_or_do_anything_by_wildcard(objects: list[
             assert set(rule["verbs"]) <= _READ
 
 
-def test_secrets_and_events_are_granted_in_one_namespace_only(objects: list[Json]) -> None:
+def test_events_are_granted_in_one_namespace_only_and_secrets_nowhere(objects: list[Json]) -> None:
     (cluster,) = (one for one in objects if one["kind"] == "ClusterRole")
     assert {r for rule in cluster["rules"] for r in rule["resources"]} == {
         "nodes",
         PLURAL,
         f"{PLURAL}/status",
     }
+    roles = [one for one in objects if one["kind"] in ("Role", "ClusterRole")]
+    assert not any("secrets" in rule["resources"] for one in roles for rule in one["rules"])
 
 
 def test_only_the_agent_has_a_token(objects: list[Json]) -> None:

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from agent.options import parse
 from tests.agent.kustomize import BASES, MANIFESTS, build, find
 
-ENVIRON = {"NODE_NAME": "me", "POD_NAMESPACE": "ns"}
+ENVIRON = {"NODE_NAME": "me"}
 
 
 def test_a_pod_needs_no_options() -> None:
     options = parse([], ENVIRON)
-    assert (options.node, options.namespace) == ("me", "ns")
+    assert options.node == "me"
     assert options.ports == (51871, 51872)
     assert options.dataplane == "auto"
     assert options.rotate_every is None

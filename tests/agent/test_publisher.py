@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -12,7 +12,7 @@ import pytest
 from agent.apierrors import ForbiddenError, KubeError, OverloadedError
 from agent.apiserver import Json
 from agent.events import Kind
-from agent.model import Halves, WireGuardNode
+from agent.model import WireGuardNode
 from agent.publisher import Publisher, Said
 from agent.watch import Pace
 from tests.agent import virtualtime
@@ -21,7 +21,7 @@ from tests.agent.virtualtime import now
 
 
 def said(epoch: int, count: int = 0) -> Said:
-    return Said(WireGuardNode("me", (keys(epoch), keys(2))), {}, {"count": count})
+    return Said(WireGuardNode("me", (keys(epoch), keys(2))), {"count": count})
 
 
 @dataclass
@@ -31,9 +31,8 @@ class FakeWriter:
     seconds: float = 0.0
     confirmed: WireGuardNode | None = None
     altered: str = ""
-    altered_halves: str = ""
     trouble: list[KubeError] = field(default_factory=list)
-    halves_trouble: list[KubeError] = field(default_factory=list)
+    status_trouble: list[KubeError] = field(default_factory=list)
     nodes: list[tuple[float, WireGuardNode]] = field(default_factory=list)
     statuses: list[tuple[float, Json]] = field(default_factory=list)
     events: list[str] = field(default_factory=list)
@@ -47,13 +46,9 @@ class FakeWriter:
         altered, self.altered = self.altered, ""
         return altered
 
-    async def publish_halves(self, wanted: Mapping[str, Halves]) -> str:
-        if self.halves_trouble:
-            raise self.halves_trouble.pop(0)
-        altered, self.altered_halves = self.altered_halves, ""
-        return altered
-
     async def set_status(self, status: Json) -> None:
+        if self.status_trouble:
+            raise self.status_trouble.pop(0)
         self.statuses.append((now(), status))
 
     async def tell(self, kind: Kind, reason: str, message: str) -> None:
@@ -122,12 +117,10 @@ def test_the_loop_hears_of_each_object_that_the_server_has_taken() -> None:
 
 def test_the_loop_hears_of_an_object_even_when_the_rest_is_refused() -> None:
     async def scene(rig: Rig) -> None:
-        rig.writer.halves_trouble = [ForbiddenError("403", "PATCH secret")]
-        rig.writer.altered = "WireGuardNode me was another"
+        rig.writer.status_trouble = [ForbiddenError("403", "PATCH status")]
         rig.publisher.say(said(1))
         await asyncio.sleep(0.1)
         assert rig.written == 1
-        assert rig.drift == ["WireGuardNode me was another"]
 
     play(scene)
 
@@ -188,9 +181,8 @@ def test_a_status_is_written_at_most_every_five_seconds_but_the_last_one_is() ->
 
 def test_among_many_nodes_a_status_is_written_less_often() -> None:
     async def scene(rig: Rig) -> None:
-        halves: Mapping[str, Halves] = {f"node-{n}": (None, None) for n in range(1000)}
         for count in range(120):
-            rig.publisher.say(replace(said(1, count), halves=halves))
+            rig.publisher.say(replace(said(1, count), peers=1000))
             await asyncio.sleep(1)
         assert [(at, status["count"]) for at, status in rig.writer.statuses] == [
             (0, 0),
@@ -203,10 +195,10 @@ def test_among_many_nodes_a_status_is_written_less_often() -> None:
 
 def test_what_others_have_altered_is_reported() -> None:
     async def scene(rig: Rig) -> None:
-        rig.writer.altered, rig.writer.altered_halves = "the object was another", "so was the rest"
+        rig.writer.altered = "the object was another"
         rig.publisher.say(said(1))
         await asyncio.sleep(1)
-        assert rig.drift == ["the object was another", "so was the rest"]
+        assert rig.drift == ["the object was another"]
 
     play(scene)
 

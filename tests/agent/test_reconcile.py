@@ -28,7 +28,7 @@ NODES = {
     )
     for number, name in ((1, "me"), (2, "peer"), (3, "third"))
 }
-EVERYTHING = Caches(NODES, {}, {}, None)
+EVERYTHING = Caches(NODES, {}, None)
 
 
 def published(name: str, *endpoints: Address) -> WireGuardNode:

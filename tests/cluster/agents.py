@@ -127,8 +127,7 @@ class Agents:
     def collect_garbage(self, number: int) -> None:
         """What a Node owns goes with it; no controller does that here."""
         name = self.cluster.nodes[number - 1].name
-        for path in (f"{_OBJECTS}/{name}", f"/api/v1/namespaces/{NAMESPACE}/secrets/wgpy-{name}"):
-            self.admin.delete(path)
+        self.admin.delete(f"{_OBJECTS}/{name}")
 
     def daemons(self, number: int) -> dict[str, int]:
         """Process id of each lane's userspace daemon."""

@@ -133,7 +133,6 @@ class Cluster(contextlib.ExitStack):
             "KUBERNETES_SERVICE_PORT": str(API_PORT),
             "NODE_NAME": node.name,
             "POD_NAME": name,
-            "POD_NAMESPACE": namespace,
         }
 
     def pod(self, number: int, name: str) -> Pod:

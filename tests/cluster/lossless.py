@@ -31,21 +31,22 @@ def lossless(
     """
     told = []
     for _ in range(_ATTEMPTS):
-        before = _queue_drops(agents, pods)
+        before = queue_drops(agents, pods)
         with Flows(pods, rate, version) as flows:
             deed()
         bad = [flow for flow in flows.flows if flow.lost or flow.again]
         if not bad:
             assert len(flows.flows) == len(pods) * (len(pods) - 1)
             return flows.flows
-        dropped = _queue_drops(agents, pods) - before
+        dropped = queue_drops(agents, pods) - before
         assert flows.lost <= dropped, f"{flows.lost} lost, {dropped} dropped by queues: {bad}"
         assert not any(flow.again for flow in bad), bad
         told.append(f"{flows.lost} lost, {dropped} dropped by queues")
     raise AssertionError(f"the machine is too busy: {'; '.join(told)}")
 
 
-def _queue_drops(agents: Agents, pods: list[Pod]) -> int:
+def queue_drops(agents: Agents, pods: list[Pod]) -> int:
+    """Packets that full queues of nodes and pods have dropped so far."""
     # Of this machine's CPUs, for all namespaces together.
     backlog = sum(int(line.split()[1], 16) for line in _SOFTNET.read_text().splitlines())
     said = [node.run("sh", "-c", _LOOK) for node in agents.cluster.nodes]

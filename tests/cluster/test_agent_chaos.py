@@ -70,10 +70,6 @@ class World:
         self.agents.kill_launcher(number)
         self.agents.start_launcher(number)
 
-    def delete_secret(self, number: int) -> None:
-        name = self.agents.cluster.nodes[number - 1].name
-        self.agents.admin.delete(f"/api/v1/namespaces/wgpy-system/secrets/wgpy-{name}")
-
     # What it may notice, for as long as it lasts.
 
     def kill_daemon(self, number: int) -> None:
@@ -179,7 +175,6 @@ def test_a_long_run_of_everything(world: World) -> None:
         world.rotate,
         world.cut_watches,
         world.restart_launcher,
-        world.delete_secret,
     ]
     harmful: list[Callable[[int], None]] = [
         world.kill_daemon,

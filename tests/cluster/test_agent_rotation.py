@@ -17,12 +17,13 @@ from tests.cluster.agents import Agents
 from tests.cluster.api import Json
 from tests.cluster.lossless import lossless
 from tests.cluster.pod import Pod
+from tests.cluster.slowness import SLOWNESS
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("cluster"), pytest.mark.alone]
 
 # Datagrams a second, from each pod to each other.
-_RATE = 1000
-_PATIENCE = 90.0
+_RATE = 1000 / SLOWNESS
+_PATIENCE = 90.0 * SLOWNESS
 _LANES = ("wgpy0", "wgpy1")
 
 

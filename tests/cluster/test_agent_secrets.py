@@ -23,7 +23,7 @@ import pytest
 from agent.kube import PUBLISHED
 from interop.netns import stop
 from interop.shell import CommandFailed, run, wait_until
-from tests.cluster.agents import CAPABLE, NAMESPACE, Agents
+from tests.cluster.agents import CAPABLE, Agents
 from tests.cluster.api import ApiError
 from tests.cluster.cluster import Cluster
 from tests.cluster.controlplane import ControlPlane
@@ -189,13 +189,10 @@ def _live(happened: Run) -> None:
 
 
 def _publish_nonsense(happened: Run) -> None:
-    """As node 4 could: a key of node 1, and halves that are none."""
+    """As node 4 could: a key of node 1."""
     agents, name = happened.agents, happened.agents.cluster.nodes[3].name
     lanes = (agents.object(4) or {})["spec"]["lanes"]
     lanes[0]["publicKey"] = happened.keys(1)[0]
-    path = f"/api/v1/namespaces/{NAMESPACE}/secrets/wgpy-{name}"
-    halves = agents.admin.get(path)["data"]
-    agents.admin.merge(path, {"data": dict.fromkeys(halves, "e30=")})
     agents.admin.merge(f"{PUBLISHED}/{name}", {"spec": {"lanes": lanes}})
 
 

@@ -19,7 +19,7 @@ import pytest
 from agent.apierrors import InvalidError
 from agent.apiserver import ApiServer, from_kubeconfig
 from agent.kube import NODES, PUBLISHED, Kube
-from agent.model import Halves, LaneKeys, SealedHalf, WireGuardNode
+from agent.model import LaneKeys, WireGuardNode
 from agent.watch import Pace
 from tests.agent.kustomize import BASES, MANIFESTS, build
 from tests.cluster.api import Api, ApiError, Json
@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.system, pytest.mark.xdist_group("cluster")]
 
 _NAMESPACE = "wgpy-system"
 _ACCOUNT = "wgpy-agent"
-_HALVES: Halves = (SealedHalf(1, 2, b"sealed"), None)
+_RBAC = "/apis/rbac.authorization.k8s.io/v1"
 _PATIENCE = 30.0
 
 
@@ -42,11 +42,7 @@ def node(installed: ControlPlane) -> Iterator[str]:
     spec = {"podCIDR": "10.99.1.0/24", "podCIDRs": ["10.99.1.0/24"]}
     admin.create(NODES, {"metadata": {"name": name}, "spec": spec})
     yield name
-    for path in (
-        f"{NODES}/{name}",
-        f"{PUBLISHED}/{name}",
-        f"/api/v1/namespaces/{_NAMESPACE}/secrets/wgpy-{name}",
-    ):
+    for path in (f"{NODES}/{name}", f"{PUBLISHED}/{name}"):
         try:
             admin.delete(path)
         except ApiError as error:
@@ -64,7 +60,7 @@ class Agent:
 
     def __init__(self, api: ApiServer, node: str) -> None:
         self.api = api
-        self.kube = Kube(api, node, _NAMESPACE, lambda: None, _pace, time.time)
+        self.kube = Kube(api, node, lambda: None, _pace, time.time)
 
     async def until(self, condition: Callable[[], object]) -> None:
         async with asyncio.timeout(_PATIENCE):
@@ -78,9 +74,10 @@ def play(
     directory: Path,
     scene: Callable[[Agent], Awaitable[None]],
     port: int = 0,
+    account: str = _ACCOUNT,
 ) -> None:
-    """`port`: of loopback, where the agent finds the API server."""
-    access = plane.api(plane.account_token(_NAMESPACE, _ACCOUNT))
+    """`port`: of loopback, where the agent finds the API server; `account`: who it is."""
+    access = plane.api(plane.account_token(_NAMESPACE, account))
     config = replace(access, port=port or access.port).kubeconfig(directory / "config")
 
     async def run() -> None:
@@ -175,25 +172,6 @@ def _table(admin: Api, node: str) -> Json:
     return table
 
 
-def test_halves_go_through_a_secret_and_come_back(
-    installed: ControlPlane, node: str, tmp_path: Path
-) -> None:
-    admin = installed.admin
-    path = f"/api/v1/namespaces/{_NAMESPACE}/secrets/wgpy-{node}"
-
-    async def scene(agent: Agent) -> None:
-        kube = agent.kube
-        await kube.publish_halves({"reader": _HALVES, "gone": _HALVES})
-        await kube.publish_halves({"reader": _HALVES})
-        assert set(admin.get(path)["data"]) == {"reader"}
-
-    async def reader(agent: Agent) -> None:
-        await agent.until(lambda: agent.kube.halves.get(node) == _HALVES)
-
-    play(installed, node, tmp_path, scene)
-    play(installed, "reader", tmp_path, reader)
-
-
 def test_an_object_deleted_by_hand_is_seen_and_written_again(
     installed: ControlPlane, node: str, tmp_path: Path
 ) -> None:
@@ -259,8 +237,8 @@ def test_a_refusal_of_the_server_is_an_error_of_ours(
         ("PATCH", f"{NODES}/NODE"),
         ("PATCH", f"{NODES}/NODE/status"),
         ("DELETE", f"{NODES}/NODE"),
-        ("DELETE", f"/api/v1/namespaces/{_NAMESPACE}/secrets/wgpy-NODE"),
         ("GET", "/api/v1/secrets"),
+        ("GET", f"/api/v1/namespaces/{_NAMESPACE}/secrets"),
         ("GET", "/api/v1/namespaces/kube-system/secrets"),
         ("GET", "/api/v1/namespaces/default/events"),
         ("GET", "/api/v1/namespaces/kube-system/configmaps/other"),
@@ -278,6 +256,50 @@ def test_the_agents_token_may_not(
     with pytest.raises(ApiError) as caught:
         api.request(method, path.replace("NODE", node), body, kind)
     assert caught.value.status == 403
+
+
+@pytest.fixture
+def isolated(installed: ControlPlane, node: str) -> Iterator[str]:
+    """A ServiceAccount that may write the object of one node, as the policy would have it."""
+    admin, name = installed.admin, f"isolated-{node}"
+    admin.create(f"/api/v1/namespaces/{_NAMESPACE}/serviceaccounts", {"metadata": {"name": name}})
+    read = {"apiGroups": ["", "wgpy.io"], "resources": ["nodes", "wireguardnodes"]}
+    write = {"apiGroups": ["wgpy.io"], "resources": ["wireguardnodes"], "resourceNames": [node]}
+    rules = [
+        {**read, "verbs": ["get", "list", "watch"]},
+        {**write, "verbs": ["patch"]},
+        {"apiGroups": ["wgpy.io"], "resources": ["wireguardnodes"], "verbs": ["create"]},
+    ]
+    subject = {"kind": "ServiceAccount", "name": name, "namespace": _NAMESPACE}
+    reference = {"apiGroup": _RBAC.split("/")[2], "kind": "ClusterRole", "name": name}
+    admin.create(f"{_RBAC}/clusterroles", {"metadata": {"name": name}, "rules": rules})
+    binding = {"metadata": {"name": name}, "roleRef": reference, "subjects": [subject]}
+    admin.create(f"{_RBAC}/clusterrolebindings", binding)
+    yield name
+    for path in (
+        f"{_RBAC}/clusterrolebindings/{name}",
+        f"{_RBAC}/clusterroles/{name}",
+        f"/api/v1/namespaces/{_NAMESPACE}/serviceaccounts/{name}",
+    ):
+        admin.delete(path)
+
+
+def test_the_self_check_knows_whether_one_may_write_for_others(
+    installed: ControlPlane, node: str, isolated: str, tmp_path: Path
+) -> None:
+    """And writes nothing for it. This server has no admission policies, so RBAC stands for one."""
+    found: list[bool] = []
+
+    async def scene(agent: Agent) -> None:
+        await agent.kube.publish(published(node))
+        await agent.until(lambda: agent.kube.confirmed)
+        found.append(await agent.kube.may_write_for_others())
+
+    for account in (_ACCOUNT, isolated):
+        play(installed, node, tmp_path, scene, account=account)
+    assert found == [True, False]
+    with pytest.raises(ApiError, match="404"):
+        installed.admin.get(f"{PUBLISHED}/not-{node}")
 
 
 def test_watches_survive_the_api_server(installed: ControlPlane, node: str, tmp_path: Path) -> None:
