@@ -6,7 +6,7 @@ import pytest
 from nacl.bindings import crypto_aead_xchacha20poly1305_ietf_decrypt
 
 from wgpy.protocol.config import Endpoint, Secret
-from wgpy.protocol.cookie import CookieChecker, CookieGenerator, MacState, source_bytes
+from wgpy.protocol.cookie import CookieChecker, CookieGenerator, source_bytes
 from wgpy.protocol.messages import parse_cookie_reply_untrusted
 from wgpy.protocol.noise import Identity
 from wgpy.protocol.ratelimiter import RateLimiter
@@ -54,23 +54,29 @@ def test_mac1_is_the_keyed_hash_of_all_that_lies_before_it() -> None:
 
 
 @pytest.mark.parametrize("position", [0, 50, 115, 116, 131])
-def test_a_wrong_mac1_is_invalid_even_without_load(position: int) -> None:
+def test_mac1_covers_all_that_lies_before_it_and_itself(position: int) -> None:
     checker, generator = _sides()
     message = bytearray(_message(generator, 0))
+    assert checker.check_mac1(bytes(message))
     message[position] ^= 1
-    for under_load in (False, True):
-        state = checker.check(bytes(message), _SOURCE, 0, under_load=under_load)
-        assert state is MacState.INVALID
+    assert not checker.check_mac1(bytes(message))
 
 
-def test_under_load_only_the_cookie_makes_a_message_valid_with_cookie() -> None:
+def test_only_with_a_cookie_there_is_a_mac2() -> None:
     checker, generator = _sides()
-    without = _message(generator, 99)
-    assert checker.check(without, _SOURCE, 99, under_load=False) is MacState.VALID
-    assert checker.check(without, _SOURCE, 99, under_load=True) is MacState.VALID
+    assert not checker.check_mac2(_message(generator, 99), _SOURCE, 99)
     checker, generator = _with_cookie()
     message = _message(generator, 101)
-    assert checker.check(message, _SOURCE, 101, under_load=True) is MacState.VALID_WITH_COOKIE
+    assert checker.check_mac1(message)
+    assert checker.check_mac2(message, _SOURCE, 101)
+
+
+@pytest.mark.parametrize("position", [0, 115, 116, 131, 132, 147])
+def test_mac2_covers_all_that_lies_before_it_and_itself(position: int) -> None:
+    checker, generator = _with_cookie()
+    message = bytearray(_message(generator, 101))
+    message[position] ^= 1
+    assert not checker.check_mac2(bytes(message), _SOURCE, 101)
 
 
 def test_a_cookie_is_bound_to_address_and_port() -> None:
@@ -82,7 +88,7 @@ def test_a_cookie_is_bound_to_address_and_port() -> None:
         Endpoint("2001:db8::1", 51820),
     ):
         other = source_bytes(endpoint)
-        assert checker.check(message, other, 101, under_load=True) is MacState.VALID
+        assert not checker.check_mac2(message, other, 101)
 
 
 def test_a_cookie_is_used_for_115_seconds_and_good_for_120() -> None:
@@ -91,8 +97,8 @@ def test_a_cookie_is_used_for_115_seconds_and_good_for_120() -> None:
     assert _message(generator, 215.1)[-16:] == bytes(16)
     checker, generator = _with_cookie()
     message = _message(generator, 110)
-    assert checker.check(message, _SOURCE, 219.9, under_load=True) is MacState.VALID_WITH_COOKIE
-    assert checker.check(message, _SOURCE, 220.1, under_load=True) is MacState.VALID
+    assert checker.check_mac2(message, _SOURCE, 219.9)
+    assert not checker.check_mac2(message, _SOURCE, 220.1)
 
 
 def test_the_secret_changes_every_two_minutes() -> None:

@@ -2,7 +2,6 @@
 
 import hmac
 from collections.abc import Callable
-from enum import Enum, auto
 from ipaddress import ip_address
 from math import inf
 
@@ -29,14 +28,6 @@ def source_bytes(endpoint: Endpoint) -> bytes:
     return ip_address(endpoint.host).packed + endpoint.port.to_bytes(2, "big")
 
 
-class MacState(Enum):
-    """What the macs of a message prove."""
-
-    INVALID = auto()
-    VALID = auto()
-    VALID_WITH_COOKIE = auto()
-
-
 class CookieChecker:
     """Checks the macs of messages to us, and hands out cookies."""
 
@@ -47,17 +38,17 @@ class CookieChecker:
         self._secret = b""
         self._secret_born = -inf
 
-    def check(self, message: bytes, source: bytes, now: float, *, under_load: bool) -> MacState:
-        """mac1 always; mac2 only under load, as nothing else needs it."""
+    def check_mac1(self, message: bytes) -> bool:
+        """Whether the sender knows our public key."""
         mac1 = mac(self._mac1_key, message[: -2 * MAC_LEN])
-        if not hmac.compare_digest(mac1, message[_MAC1]):
-            return MacState.INVALID
-        if not under_load or now - self._secret_born >= COOKIE_SECRET_MAX_AGE:
-            return MacState.VALID
+        return hmac.compare_digest(mac1, message[_MAC1])
+
+    def check_mac2(self, message: bytes, source: bytes, now: float) -> bool:
+        """Whether the sender has a cookie of ours: it really is at `source`."""
+        if now - self._secret_born >= COOKIE_SECRET_MAX_AGE:
+            return False
         mac2 = mac(mac(self._secret, source), message[:-MAC_LEN])
-        if not hmac.compare_digest(mac2, message[_MAC2]):
-            return MacState.VALID
-        return MacState.VALID_WITH_COOKIE
+        return hmac.compare_digest(mac2, message[_MAC2])
 
     def create_reply(self, message: bytes, source: bytes, now: float) -> bytes:
         """A cookie for the sender of `message`, which only its maker can decrypt."""

@@ -39,7 +39,8 @@ def mac(key: Buffer, *parts: Buffer) -> bytes:
 
 
 def _hmac(key: Buffer, data: Buffer) -> bytes:
-    return hmac.digest(key, data, "blake2s")
+    # Given the name, Python would ask OpenSSL, which is slower for so little.
+    return hmac.digest(key, data, hashlib.blake2s)
 
 
 def kdf1(key: Buffer, data: Buffer) -> bytes:

@@ -19,7 +19,7 @@ from wgpy.protocol.constants import (
     UNDER_LOAD_AFTER,
     UNDER_LOAD_QUEUE,
 )
-from wgpy.protocol.cookie import CookieChecker, MacState, source_bytes
+from wgpy.protocol.cookie import CookieChecker, source_bytes
 from wgpy.protocol.drops import DropReason
 from wgpy.protocol.events import Event, EventKind
 from wgpy.protocol.messages import (
@@ -112,14 +112,13 @@ class Handshakes:
             self._shared.drop(DropReason.NO_PRIVATE_KEY)
             return False
         under_load = now - self._last_under_load < UNDER_LOAD_AFTER
-        source = source_bytes(path.endpoint)
-        state = self._checker.check(message, source, now, under_load=under_load)
-        if state is MacState.INVALID:
+        if not self._checker.check_mac1(message):
             self._shared.drop(DropReason.BAD_MAC1)
             return False
         if not under_load:
             return True
-        if state is not MacState.VALID_WITH_COOKIE:
+        source = source_bytes(path.endpoint)
+        if not self._checker.check_mac2(message, source, now):
             reply = self._checker.create_reply(message, source, now)
             self._shared.drop(DropReason.COOKIE_SENT)
             self._shared.transmits.append(
