@@ -16,7 +16,7 @@ help:
 	@echo "make endure   the agent through outages of the API server, 20 minutes (root)"
 	@echo "make check    lint, types, layering and unit tests (no root)"
 	@echo "make interop  against other implementations of WireGuard, into interop/matrix.md (root)"
-	@echo "make bench    each stage, and side by side with wireguard-go (root)"
+	@echo "make bench    each stage, and side by side with wireguard-go, into docs/bench (root)"
 
 demo: root
 	@sh scripts/venv.sh
@@ -40,7 +40,7 @@ interop: root dev tools
 	@$(PYTHON) -m interop matrix
 
 bench: root dev tools
-	@$(PYTHON) -m tests.bench.stages
+	@$(PYTHON) -m tests.bench.stages $(if $(BENCH),,docs/bench)
 	@$(PYTHON) -m interop.bench $(BENCH)
 
 dev:

@@ -1,14 +1,18 @@
 """What each stage of the data path costs, alone and hot: so that a regression can be placed.
 
-    python -m tests.bench.stages
+    python -m tests.bench.stages [DIRECTORY]
 
-Microseconds for a batch, the best of many runs; with a bulk batch of 45 packets, and lone ones.
+Microseconds for a batch, the best of many runs; with a bulk batch of 45 packets, and lone ones. A
+directory gets them as stages.json.
 """
 
+import json
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
+from pathlib import Path
 
 import numpy as np
 
@@ -17,10 +21,13 @@ from tests.tun.packets import Packet
 from tun import Offloads, coalesce, plan
 from wgpy.protocol import multibuffer
 from wgpy.protocol.batch import DatagramBatch, Layout, PacketBatch, Slab, datagram_size
-from wgpy.protocol.config import Endpoint
+from wgpy.protocol.config import Endpoint, Secret
 from wgpy.protocol.constants import TRANSPORT_HEADER_LEN
+from wgpy.protocol.crypto import dh
 from wgpy.protocol.keypair import Keypair
-from wgpy.protocol.path import Path
+from wgpy.protocol.messages import parse_initiation_untrusted
+from wgpy.protocol.noise import Handshake, Identity, open_initiation_untrusted, tai64n
+from wgpy.protocol.path import Path as NetworkPath
 from wgpy.protocol.rowcipher import OneByOne
 from wgpy.protocol.transport import open_batch, seal_batch
 
@@ -35,9 +42,13 @@ _ALL = Offloads(True, True, True, True, True, True)
 
 def main() -> None:
     print(f"{'stage':44}{'us':>9}{'us/packet':>12}")
-    for name, packets, run in _stages():
-        best = _best(run)
+    found = {}
+    for name, packets, run in [*_stages(), *_handshake_stages()]:
+        best = found[name] = round(_best(run), 2)
         print(f"{name:44}{best:9.2f}{best / packets:12.3f}")
+    for directory in map(Path, sys.argv[1:]):
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "stages.json").write_text(json.dumps(found, indent=1) + "\n")
 
 
 def _best(run: Callable[[], object]) -> float:
@@ -56,7 +67,7 @@ def _stages() -> list[tuple[str, int, Callable[[], object]]]:
     wire, alice, bob = pair()
     alice.ping(bob, A4, B4)
     bob.ping(alice, B4, A4)
-    path = Path(Endpoint("192.0.2.1", 51820))
+    path = NetworkPath(Endpoint("192.0.2.1", 51820))
     header, super_packet = _super_packet()
     slab = Slab(256 * 1024)
     layout = slab.layout(datagram_size(_MTU, _MTU))
@@ -135,6 +146,31 @@ def _stages() -> list[tuple[str, int, Callable[[], object]]]:
         ("coalesce", _SEGMENTS, join(_SEGMENTS)),
         ("Interface.send_packets, a lone one", 1, send_lone),
         ("Interface.receive_datagrams, a lone one", 1, receive(echoes, single, 1)),
+    ]
+
+
+def _handshake_stages() -> list[tuple[str, int, Callable[[], object]]]:
+    alice, bob = (Identity(Secret(letter * 32)) for letter in (b"a", b"b"))
+    initiator, responder = Handshake(alice, bob.public), Handshake(bob, alice.public)
+    # Each must be newer than the one before.
+    seconds = count(1_800_000_000)
+    ephemeral = bytes(range(32))
+
+    def initiate() -> bytes:
+        return bytes(initiator.create_initiation(1, ephemeral, tai64n(next(seconds) * 10**9)))
+
+    waiting = iter([initiate() for _ in range(4000)])
+    times = count()
+
+    def answer() -> None:
+        opened = open_initiation_untrusted(bob, parse_initiation_untrusted(next(waiting)))
+        accepted = responder.consume_initiation(opened, next(times))
+        responder.create_response(accepted, 2, ephemeral)
+
+    return [
+        ("Diffie-Hellman", 1, lambda: dh(alice.private, bob.public)),
+        ("an initiation made", 1, initiate),
+        ("an initiation answered, three DHs in it", 1, answer),
     ]
 
 
