@@ -112,10 +112,10 @@ def hub(center: Implementation, mtu: int, seconds: float) -> list[float]:
         return [measure.tcp_to_all(first, others, _HUB_STREAMS, seconds) / 1e6]
 
 
-def busiest_process(center: Implementation, mtu: int, seconds: float) -> list[float]:
-    """CPU seconds of the hub's busiest process for 10^9 bytes to two peers, 8 streams each.
+def two_peers(center: Implementation, mtu: int, seconds: float) -> list[float]:
+    """Megabits a second to two peers, 8 streams each; and what the hub's busiest process costs.
 
-    It is what bounds the throughput where there are processors enough for all processes.
+    Its CPU seconds for 10^9 bytes bound the throughput where all processes have processors.
     """
     with _star(center, mtu, 2) as (first, others):
         before = measure.usage_of_children(measure.pid(first))
@@ -123,7 +123,7 @@ def busiest_process(center: Implementation, mtu: int, seconds: float) -> list[fl
         after = measure.usage_of_children(measure.pid(first))
         used = max(cpu - before.get(pid, 0.0) for pid, cpu in after.items())
         # The second of warming up was paid for, too.
-        return [used / (bits / 8 * (seconds + 1) / 1e9)]
+        return [bits / 1e6, used / (bits / 8 * (seconds + 1) / 1e9)]
 
 
 @contextmanager

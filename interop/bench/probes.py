@@ -9,13 +9,13 @@ from interop.bench import measure
 from interop.bench.limits import bare_ends, is_no_tunnel
 from interop.bench.peers import (
     Run,
-    busiest_process,
     handshakes_per_second,
     hub,
     idle_cpu,
     memory_with,
     new_lab,
     seconds_to_configure,
+    two_peers,
 )
 from interop.counterparts.base import Implementation
 from interop.tunnel import End, tunnel
@@ -128,10 +128,14 @@ PROBES = [
     Probe(
         [Line("hub", "TCP, 16 peers with 4 streams each", "Mbit/s")],
         lambda left, right, mtu: hub(left, mtu, _SECONDS),
+        for_workers=True,
     ),
     Probe(
-        [Line("busiest", "CPU of the busiest process for a gigabyte, 2 peers", "s", False)],
-        lambda left, right, mtu: busiest_process(left, mtu, _SECONDS),
+        [
+            Line("two-peers", "TCP, 2 peers with 8 streams each", "Mbit/s"),
+            Line("busiest", "its busiest process, CPU for a gigabyte", "s", False),
+        ],
+        lambda left, right, mtu: two_peers(left, mtu, _SECONDS),
         for_workers=True,
     ),
     Probe([Line("udp-64", "UDP 64 B, overload", "1000/s")], _udp_overload(64), for_all=True),
@@ -163,3 +167,5 @@ PROBES = [
     Probe([Line("configure", "10,000 peers configured", "s", False)], seconds_to_configure(10_000)),
     Probe([Line("idle", "idle CPU, 1,000 peers", "ms/s", False)], idle_cpu(1000)),
 ]
+
+LINES = [line for probe in PROBES for line in probe.lines]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
 
 from interop.bench.probes import Probe
+from interop.bench.result import Kind, Result
 from interop.counterparts.base import Implementation
 from interop.shell import CommandFailed, ScenarioFailed
 
@@ -20,8 +19,7 @@ class Pair:
     name: str
     left: Implementation
     right: Implementation
-    kind: Literal["whole", "limit", "workers"] = "whole"
-    """With all probes; only with those for all; only with those that tell workers apart."""
+    kind: Kind = "whole"
 
     def takes(self, probe: Probe) -> bool:
         return (
@@ -31,52 +29,34 @@ class Pair:
         )
 
 
-@dataclass
-class Result:
-    """All that was measured: key of a line -> name of a pair -> one value per round."""
-
-    values: dict[str, dict[str, list[float]]] = field(default_factory=dict)
-    errors: list[str] = field(default_factory=list)
-
-    def add(self, key: str, pair: str, value: float) -> None:
-        if not math.isnan(value):
-            self.values.setdefault(key, {}).setdefault(pair, []).append(value)
-
-    def median(self, key: str, pair: str) -> float | None:
-        """None if there is no value."""
-        values = self.values.get(key, {}).get(pair)
-        return statistics.median(values) if values else None
-
-    def ratios(self, key: str, pair: str, against: str) -> list[float]:
-        """Per round, so that a machine that slows down for a while slows both."""
-        values = self.values.get(key, {})
-        both = zip(values.get(pair, ()), values.get(against, ()), strict=False)
-        return [a / b for a, b in both if b]
-
-
 def run_rounds(
+    result: Result,
     probes: Iterable[Probe],
     pairs: list[Pair],
-    rounds: int,
-    mtu: int,
     say: Callable[[str], None],
-) -> Result:
-    """Run each probe with each pair, `rounds` times; what fails is noted, and the rest goes on."""
-    result = Result()
+    keep: Callable[[], None],
+) -> None:
+    """Run each probe with each pair, as often as `result` says, and add what comes of it.
+
+    What fails is noted, and the rest goes on; `keep` is called after each probe, as much can
+    happen in an hour.
+    """
     for probe in probes:
-        for number in range(1, rounds + 1):
+        for number in range(result.rounds):
             for pair in pairs:
-                if not pair.takes(probe):
-                    continue
-                try:
-                    values = probe.run(pair.left, pair.right, probe.mtu or mtu)
-                except (CommandFailed, ScenarioFailed, OSError) as error:
-                    result.errors.append(f"{probe.lines[0].name}, {pair.name}: {error}")
-                    say(result.errors[-1])
-                    continue
-                for line, value in zip(probe.lines, values, strict=True):
-                    result.add(line.key, pair.name, value)
-                    if not math.isnan(value):
-                        what = f"{line.name:36} {number}/{rounds}  {pair.name:24}"
-                        say(f"{what} {value:12.5g} {line.unit}")
-    return result
+                if pair.takes(probe):
+                    _run(result, probe, pair, say, f"{number + 1}/{result.rounds}")
+        keep()
+
+
+def _run(result: Result, probe: Probe, pair: Pair, say: Callable[[str], None], turn: str) -> None:
+    values = [math.nan] * len(probe.lines)
+    try:
+        values = probe.run(pair.left, pair.right, probe.mtu or result.mtu)
+    except (CommandFailed, ScenarioFailed, OSError) as error:
+        result.errors.append(f"{probe.lines[0].name}, {pair.name}: {error}")
+        say(result.errors[-1])
+    for line, value in zip(probe.lines, values, strict=True):
+        result.add(line.key, pair.name, value)
+        if not math.isnan(value):
+            say(f"{turn}  {line.name:44} {pair.name:24} {value:10.4g} {line.unit}")

@@ -7,6 +7,7 @@ which the implementation is to write session keys to (Wireshark's `wg.keylog_fil
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 import shutil
 import subprocess
@@ -99,7 +100,10 @@ class Userspace(Implementation):
             process = namespace.start(
                 *argv,
                 output=output,
-                environment={"WG_PROCESS_FOREGROUND": "1", "LOG_LEVEL": "verbose"},
+                environment={
+                    "WG_PROCESS_FOREGROUND": "1",
+                    "LOG_LEVEL": os.environ.get("LOG_LEVEL", "verbose"),
+                },
             )
 
         def ready() -> bool:

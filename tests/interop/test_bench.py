@@ -1,0 +1,130 @@
+"""The benchmark's results: the README says what was measured, and nothing that failed is hidden."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from interop.bench import chart, tables
+from interop.bench.probes import LINES, PROBES, Line, Probe
+from interop.bench.result import Result
+from interop.bench.rounds import Pair, run_rounds
+from interop.counterparts.userspace import Userspace
+from interop.shell import ScenarioFailed
+
+_OTHER = "other-go-sid"
+_MACHINE: dict[str, str | int] = {
+    "processor": "Abacus",
+    "cpus": 2,
+    "kernel": "6.18.0",
+    "python": "3.11.7",
+    "date": "2026-11-27",
+}
+
+
+def _result(rounds: int = 3) -> Result:
+    versions = {"wgpy": "1.0", _OTHER: "0.0.1-2+b3"}
+    return Result(_MACHINE, versions, {"wgpy": "whole", _OTHER: "whole"}, _OTHER, rounds, 1420)
+
+
+def _measured(key: str, ours: list[float], theirs: list[float]) -> Result:
+    result = _result(len(ours))
+    for a, b in zip(ours, theirs, strict=True):
+        result.add(key, "wgpy", a)
+        result.add(key, _OTHER, b)
+    return result
+
+
+def test_ratios_are_of_the_same_round_and_a_failed_one_has_none() -> None:
+    result = _measured("tcp-1", [200, math.nan, 900, 400], [100, 100, 300, math.nan])
+    assert result.ratios("tcp-1") == [2, 3]
+    assert result.median("tcp-1", "wgpy") == 400
+    assert result.median("tcp-1", _OTHER) == 100
+    assert result.median("tcp-1", "nobody") is None
+
+
+def test_more_throughput_and_less_latency_are_both_better() -> None:
+    faster = _measured("tcp-1", [300, 200, 400], [200, 200, 200])
+    assert "| 300 | 200 | **1.50 (1.00 to 2.00)** |" in tables.report(faster)
+    slower = _measured("tcp-1", [100], [200])
+    assert "| 100 | 200 | 0.50 (0.50 to 0.50) |" in tables.report(slower)
+    quicker = _measured("ping", [1], [2])
+    assert "| 1 | 2 | **0.50 (0.50 to 0.50)** |" in tables.report(quicker)
+    ping = next(line for line in LINES if line.key == "ping")
+    assert chart.scores(ping, quicker, "wgpy") == [2]
+
+
+def test_limits_and_a_second_worker_are_told_in_words() -> None:
+    result = _measured("tcp-1", [3000], [2000])
+    result.add("tcp-1", "null cipher", 5000)
+    result.add("tcp-1", "no tunnel", 9000)
+    result.add("busiest", "wgpy", 4)
+    result.add("busiest", "two workers", 2.5)
+    section = tables.readme_section(result)
+    assert "one stream carries 5000 Mbit/s; without any tunnel, 9000" in section
+    assert "spends 0.62 of the CPU time that one alone does: 1.60 times as much" in section
+
+
+def test_only_the_measured_part_of_a_readme_changes() -> None:
+    readme = "a\n<!-- measured: begin -->\nold\n<!-- measured: end -->\nz\n"
+    new = tables.with_section(readme, "new\n")
+    assert new == readme.replace("old", "new")
+    with pytest.raises(ValueError, match="no lines <!-- measured: begin --> and"):
+        tables.with_section("a\nz\n", "new\n")
+
+
+def test_a_result_is_read_as_it_was_written(tmp_path: Path) -> None:
+    result = _measured("tcp-1", [1.5, math.nan], [2, 0])
+    result.errors.append("TCP: no answer")
+    result.write(tmp_path / "results.json")
+    assert Result.read(tmp_path / "results.json") == result
+
+
+def test_the_picture_shows_names_and_versions(tmp_path: Path) -> None:
+    result = _measured("tcp-1", [300, 100], [200, 200])
+    # No ratio can be given to nothing.
+    result.add("idle", "wgpy", 0)
+    result.add("idle", _OTHER, 0)
+    chart.draw(result, tmp_path / "results.svg")
+    text = "".join(ElementTree.parse(tmp_path / "results.svg").getroot().itertext())
+    assert "TCP, 1 stream" in text
+    assert "other-go 0.0.1" in text
+    assert "idle" not in text
+
+
+def test_rounds_are_interleaved_and_a_failure_is_told_and_keeps_its_place() -> None:
+    order: list[str] = []
+
+    def run(left: object, right: object, mtu: int) -> list[float]:
+        assert isinstance(left, Userspace)
+        order.append(left.name)
+        if order == ["wgpy"]:
+            raise ScenarioFailed("no answer")
+        return [float(len(order))]
+
+    ours, theirs = Userspace("wgpy", "true"), Userspace(_OTHER, "true")
+    pairs = [Pair("wgpy", ours, ours), Pair(_OTHER, theirs, theirs)]
+    result, said = _result(2), list[str]()
+    kept: list[int] = []
+    probe = Probe([Line("tcp-1", "TCP, 1 stream", "Mbit/s")], run)
+    run_rounds(result, [probe], pairs, said.append, lambda: kept.append(len(order)))
+    assert order == ["wgpy", _OTHER, "wgpy", _OTHER]
+    assert result.values == {"tcp-1": {"wgpy": [None, 3.0], _OTHER: [2.0, 4.0]}}
+    assert result.errors == ["TCP, 1 stream, wgpy: no answer"]
+    assert result.errors[0] in said
+    assert "- TCP, 1 stream, wgpy: no answer" in tables.report(result)
+    assert kept == [4]
+
+
+def test_limits_and_workers_are_measured_only_where_they_tell_something() -> None:
+    ours = Userspace("wgpy", "true")
+    takes = {
+        kind: {line.key for p in PROBES if Pair("x", ours, ours, kind).takes(p) for line in p.lines}
+        for kind in ("whole", "limit", "workers")
+    }
+    assert takes["whole"] == {line.key for line in LINES}
+    assert {"tcp-1", "tcp-4", "udp-64", "ping"} <= takes["limit"] < takes["whole"]
+    assert takes["workers"] == {"hub", "two-peers", "busiest"}
