@@ -22,7 +22,7 @@ from interop import cache
 from interop.bench import chart, tables
 from interop.bench.limits import limits
 from interop.bench.probes import LINES, PROBES
-from interop.bench.result import OURS, Result
+from interop.bench.result import OURS, Machine, Result
 from interop.bench.rounds import Pair, run_rounds
 from interop.counterparts import COUNTERPARTS
 from interop.counterparts.base import Implementation, Unavailable
@@ -117,7 +117,7 @@ def _pairs(options: argparse.Namespace) -> tuple[list[Pair], dict[str, str]]:
     return pairs, versions
 
 
-def _machine() -> dict[str, str | int]:
+def _machine() -> Machine:
     return {
         "processor": _processor(),
         "cpus": os.cpu_count() or 1,
@@ -128,6 +128,8 @@ def _machine() -> dict[str, str | int]:
         "iperf3": run("iperf3", "--version").split()[1],
         "commit": _commit(),
         "date": time.strftime("%Y-%m-%d"),
+        # What else the machine had to do in the minutes before.
+        "load": round(os.getloadavg()[1], 1),
     }
 
 

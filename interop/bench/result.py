@@ -13,13 +13,14 @@ Kind = Literal["whole", "limit", "workers"]
 """A pair with all probes; only with those for all; only with those that tell workers apart."""
 
 OURS = "wgpy"
+Machine = dict[str, str | int | float]
 
 
 @dataclass
 class Result:
     """Numbers, and what they were measured on."""
 
-    machine: dict[str, str | int]
+    machine: Machine
     versions: dict[str, str]
     pairs: dict[str, Kind]
     """Who was measured, in this order."""

@@ -12,6 +12,8 @@ _HEADLINES = (
     *("tcp-1", "tcp-4", "tcp-1-jumbo", "hub", "udp-64-clean", "ping", "ping-loaded-99"),
     *("handshakes", "memory", "memory-1000", "cpu", "configure"),
 )
+# A load average above this is more than the system's own housekeeping.
+_CALM = 0.5
 _OTHERS = (
     "Mixed pairs (the first one sends), two workers, and how far the limit is: a cipher that does "
     "nothing at both ends, and no tunnel at all."
@@ -65,11 +67,18 @@ def with_section(readme: str, section: str) -> str:
 
 def _circumstances(result: Result) -> str:
     machine = result.machine
-    return (
+    words = (
         f"{machine['processor']}, {machine['cpus']} CPUs, Linux {machine['kernel']}, Python "
-        f"{machine['python']}; inner MTU {result.mtu}, medians of {result.rounds} interleaved "
-        f"rounds, {machine['date']}."
+        f"{machine['python']}; inner MTU {result.mtu}, {_rounds(result)}, "
+        f"{machine['date']}."
     )
+    if float(machine["load"]) > _CALM:
+        words += f" The machine had other work as well (load {machine['load']}): ratios only."
+    return words
+
+
+def _rounds(result: Result) -> str:
+    return "one round" if result.rounds == 1 else f"medians of {result.rounds} interleaved rounds"
 
 
 def _limits(result: Result) -> list[str]:

@@ -10,18 +10,19 @@ import pytest
 
 from interop.bench import chart, tables
 from interop.bench.probes import LINES, PROBES, Line, Probe
-from interop.bench.result import Result
+from interop.bench.result import Machine, Result
 from interop.bench.rounds import Pair, run_rounds
 from interop.counterparts.userspace import Userspace
 from interop.shell import ScenarioFailed
 
 _OTHER = "other-go-sid"
-_MACHINE: dict[str, str | int] = {
+_MACHINE: Machine = {
     "processor": "Abacus",
     "cpus": 2,
     "kernel": "6.18.0",
     "python": "3.11.7",
     "date": "2026-11-27",
+    "load": 0.2,
 }
 
 
@@ -66,6 +67,13 @@ def test_limits_and_a_second_worker_are_told_in_words() -> None:
     section = tables.readme_section(result)
     assert "one stream carries 5000 Mbit/s; without any tunnel, 9000" in section
     assert "spends 0.62 of the CPU time that one alone does: 1.60 times as much" in section
+
+
+def test_a_busy_machine_is_told() -> None:
+    result = _measured("tcp-1", [300], [200])
+    assert "one round, 2026-11-27.\n" in tables.readme_section(result)
+    result.machine = {**_MACHINE, "load": 3.5}
+    assert "other work as well (load 3.5)" in tables.readme_section(result)
 
 
 def test_only_the_measured_part_of_a_readme_changes() -> None:
