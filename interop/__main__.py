@@ -17,9 +17,10 @@ import signal
 import sys
 from pathlib import Path
 
-from interop import matrix, netns
+from interop import cache, matrix, netns
 from interop.counterparts import COUNTERPARTS
-from interop.counterparts.userspace import Userspace
+from interop.counterparts.userspace import DebianDaemon, Userspace
+from interop.played import Played
 from interop.runner import play_matrix
 from interop.scenarios import SCENARIOS
 
@@ -37,16 +38,33 @@ def main() -> int:
     if options.keylog:
         implementation += f" {options.keylog_option}"
         options.keep = options.keep or Path("captures")
-    names = options.scenarios or [n for n, s in SCENARIOS.items() if not (options.quick and s.slow)]
+    if options.command == "matrix":
+        return _matrix(options, implementation)
+    wanted = dict.fromkeys(options.against or COUNTERPARTS, options.scenarios)
     results = []
-    counterparts = options.against or list(COUNTERPARTS)
-    for result in play_matrix(counterparts, names, implementation, options.keep):
+    for result in play_matrix(wanted, implementation, options.keep):
         print(result, flush=True)
         results.append(result)
-    if options.command == "matrix":
-        version = Userspace("ours", implementation).version()
-        matrix.write(options.output, options.implementation, version, results)
-    return int(any(result.outcome in ("fail", "error") for result in results))
+    return int(any(result.is_bad for result in results))
+
+
+def _matrix(options: argparse.Namespace, implementation: str) -> int:
+    version = Userspace("ours", implementation).version()
+    played = Played(cache.directory() / "matrix.jsonl", f"{implementation} {version}")
+    if options.resume:
+        played.resume()
+    else:
+        played.start()
+    names = [n for n, s in SCENARIOS.items() if not (options.quick and s.slow)]
+    wanted = {c: played.left(c, names) for c in options.against or COUNTERPARTS}
+    for result in play_matrix(wanted, implementation, options.keep):
+        print(result, flush=True)
+        played.add(result)
+    matrix.write(options.output, options.implementation, version, played.results)
+    bad = sum(result.is_bad for result in played.latest().values())
+    if bad:
+        print(f"interop: {bad} did not pass; `matrix --resume` plays them again", file=sys.stderr)
+    return int(bad > 0)
 
 
 def _list() -> int:
@@ -57,8 +75,14 @@ def _list() -> int:
 
 
 def _absolute(command: str) -> str:
-    """The command with its path, as the guest may have another PATH."""
+    """The command with its path, as the guest may have another PATH.
+
+    A counterpart that is a command may be named instead: it is fetched as such.
+    """
     words = command.split(" ", 1)
+    fetched = COUNTERPARTS.get(words[0])
+    if isinstance(fetched, DebianDaemon):
+        return " ".join([fetched.executable(), *words[1:]])
     beside = Path(sys.executable).parent / words[0]
     path = str(beside) if beside.exists() else shutil.which(words[0])
     if path is None:
@@ -76,7 +100,10 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("list", help="scenarios and counterparts")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument(
-        "--implementation", default="wgpy", metavar="CMD", help="the command under test"
+        "--implementation",
+        default="wgpy",
+        metavar="CMD",
+        help="the command under test, or a counterpart that is one",
     )
     common.add_argument(
         "--against", action="append", choices=list(COUNTERPARTS), metavar="NAME",
@@ -98,6 +125,10 @@ def _parser() -> argparse.ArgumentParser:
     every = commands.add_parser("matrix", parents=[common], help="play all, write matrix.md")
     every.add_argument("--output", type=Path, default=Path(__file__).with_name("matrix.md"))
     every.add_argument("--quick", action="store_true", help="without those that last minutes")
+    every.add_argument(
+        "--resume", action="store_true",
+        help="keep what has passed since the last start without this option, play the rest",
+    )  # fmt: skip
     every.set_defaults(scenarios=None)
     return parser
 

@@ -13,6 +13,7 @@ _OLD_SOURCE = (
 )
 
 _NO_ECN = "wireguard-go leaves the outer header's ECN field zero"
+_NO_MARK = "wireguard-go does not look at the outer header's ECN field"
 _LOOP = (
     "wireguard-go takes its own datagrams back from the TUN without end: one echo makes some "
     "hundred thousand packets"
@@ -26,6 +27,9 @@ KNOWN_FAULTS = {
     ("ecn-right", "wireguard-go-bookworm"): _NO_ECN,
     ("ecn-right", "wireguard-go-trixie"): _NO_ECN,
     ("ecn-right", "wireguard-go-sid"): _NO_ECN,
+    ("congestion-on-the-way-left", "wireguard-go-bookworm"): _NO_MARK,
+    ("congestion-on-the-way-left", "wireguard-go-trixie"): _NO_MARK,
+    ("congestion-on-the-way-left", "wireguard-go-sid"): _NO_MARK,
     ("from-v4-to-v6-and-back-left", "wireguard-go-trixie"): _POOLED_ADDRESS,
     ("from-v4-to-v6-and-back-right", "wireguard-go-trixie"): _POOLED_ADDRESS,
     ("from-v4-to-v6-and-back-left", "wireguard-go-sid"): _POOLED_ADDRESS,

@@ -6,6 +6,7 @@ import platform
 from collections.abc import Iterable
 from pathlib import Path
 
+from interop.counterparts import COUNTERPARTS
 from interop.results import Result
 from interop.scenarios import SCENARIOS
 
@@ -20,9 +21,13 @@ _SIGNS = {
 
 
 def write(path: Path, implementation: str, version: str, results: Iterable[Result]) -> None:
-    """Write the matrix of these results; the same results give the same text."""
-    cells = {(result.scenario, result.counterpart): result for result in results}
-    counterparts = list(dict.fromkeys(result.counterpart for result in cells.values()))
+    """Write the matrix of these results; the same results give the same text.
+
+    Of a cell that was played more than once the last counts, and the others are told below.
+    """
+    plays = list(results)
+    cells = {(result.scenario, result.counterpart): result for result in plays}
+    counterparts = [name for name in COUNTERPARTS if any(name == known for _, known in cells)]
     lines = [
         "# Interoperability",
         "",
@@ -42,12 +47,25 @@ def write(path: Path, implementation: str, version: str, results: Iterable[Resul
         row = [_cell(cells.get((scenario, name))) for name in counterparts]
         lines.append(f"| {scenario} | " + " | ".join(row) + " |")
     bad = [result for result in cells.values() if result.outcome not in ("pass", "n/a")]
-    if bad:
-        lines += ["", "## What did not pass, and why", ""]
-        lines += [f"- {r.scenario}, {r.counterpart}: {_one_line(r.detail)}" for r in bad]
+    lines += _reasons("What did not pass, and why", bad)
+    before = [r for r in plays if r is not cells[r.scenario, r.counterpart]]
+    lines += _reasons("Played again, and what came of it before", before)
     # What no cell can say.
     lines += ["", Path(__file__).with_name("notes.md").read_text().rstrip()]
     path.write_text("\n".join(lines) + "\n")
+
+
+def _reasons(title: str, results: list[Result]) -> list[str]:
+    """A section that tells of each result; those of one counterpart for one reason together."""
+    together: dict[tuple[str, str, str], list[str]] = {}
+    for result in results:
+        reason = result.counterpart, _SIGNS[result.outcome], _one_line(result.detail)
+        together.setdefault(reason, []).append(result.scenario)
+    texts = [
+        f"- {', '.join(scenarios)}, {counterpart}: {sign}: {detail}"
+        for (counterpart, sign, detail), scenarios in together.items()
+    ]
+    return ["", f"## {title}", "", *texts] if texts else []
 
 
 def _version(counterpart: str, results: Iterable[Result]) -> str:

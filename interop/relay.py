@@ -39,7 +39,7 @@ class Relay:
 
     def __init__(self, namespace: Namespace, right: End, policy: Policy = forward) -> None:
         self.policy = policy
-        self._namespace = namespace
+        self.namespace = namespace
         self._right = (right.outer(), PORT)
         self._left: tuple[str, int] | None = None
         self._outside = namespace.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -50,7 +50,7 @@ class Relay:
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def _connected(self) -> socket.socket:
-        made = self._namespace.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        made = self.namespace.socket(socket.AF_INET, socket.SOCK_DGRAM)
         made.connect(self._right)
         return made
 

@@ -19,6 +19,11 @@ class Result:
     seconds: float
     detail: str = ""
 
+    @property
+    def is_bad(self) -> bool:
+        """Whether somebody should look into it: the implementation's fault or the suite's own."""
+        return self.outcome in ("fail", "error")
+
     def line(self) -> str:
         """As one line of JSON."""
         return json.dumps(asdict(self)) + "\n"

@@ -37,17 +37,18 @@ _GUEST_PATIENCE = 900.0
 
 
 def play_matrix(
-    counterparts: list[str], scenarios: list[str], implementation: str, keep: Path | None = None
+    wanted: dict[str, list[str]], implementation: str, keep: Path | None = None
 ) -> Iterator[Result]:
-    """All scenarios against each counterpart: first what runs here, one after the other, then
+    """Scenarios against each counterpart: first what runs here, one after the other, then
     the guests, as many at a time as there are processors, as each is emulated by one.
 
+    :param wanted: the scenarios, by counterpart.
     :param implementation: the command under test; the interface name is added to it.
     :param keep: where logs and captures stay; without it they are thrown away.
     """
     with _directory(keep) as kept:
         guests = []
-        for name in counterparts:
+        for name, scenarios in wanted.items():
             if not isinstance(COUNTERPARTS[name], Kernel):
                 yield from play_all(name, scenarios, implementation, kept)
                 continue

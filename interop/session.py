@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from interop.initiator import Begun, Initiator, derive, hash_
-from interop.shell import ScenarioFailed
+from interop.shell import ScenarioFailed, expect
 from interop.tunnel import PORT, End
 from interop.wire import DATA, RESPONSE
 
@@ -81,7 +81,7 @@ class Speaker:
     def echoes(self, counter: int, within: float = 2) -> bool:
         """Whether an echo request with this counter is answered.
 
-        :raises ScenarioFailed: there is no session.
+        :raises ScenarioFailed: there is no session, or the answer is not padded with zeros.
         """
         if self._session is None:
             raise ScenarioFailed("no session to speak in")
@@ -92,6 +92,8 @@ class Speaker:
         for message in self._messages(within):
             packet = self._session.open(message) if message[0] == DATA else None
             if packet and (packet[9], packet[20], packet[26:28]) == answer:
+                padding = packet[int.from_bytes(packet[2:4], "big") :]
+                expect(not any(padding), "what fills a packet up to 16 bytes is not zero")
                 return True
         return False
 

@@ -124,10 +124,19 @@ def _keep_keepalive_quiet() -> None:
     setattr(Peer, "stats", stats)  # noqa: B010
 
 
+def _rekey_whoever_one_is(keypair: Any, now: float) -> bool:
+    return bool(keypair.sending) and now - keypair.created >= constants.REKEY_AFTER_TIME
+
+
 FAULTS: dict[str, Callable[[], None]] = {
+    "responder-rekeys": _method(
+        "wgpy.protocol.keypair", "Keypair", "wants_rekey_after_sending", _rekey_whoever_one_is
+    ),
     "no-padding": _constant("MESSAGE_PADDING_MULTIPLE", 1),
     "small-replay-window": _constant("COUNTER_WINDOW_SIZE", 32),
     "early-passive-keepalive": _constant("KEEPALIVE_TIMEOUT", 5.0),
+    "no-jitter": _constant("REKEY_TIMEOUT_JITTER", 0.0),
+    "no-mark-inward": _method("wgpy.protocol.inbound", "", "decapsulate_ecn", lambda *_: None),
     "impatient-retry": _constant("REKEY_TIMEOUT", 3.0),
     "never-under-load": _constant("UNDER_LOAD_QUEUE", 1 << 60),
     "no-replay-check": _forget_counters,

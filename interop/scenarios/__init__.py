@@ -5,9 +5,9 @@ from importlib import import_module
 from interop.scenarios.registry import SCENARIOS, DoesNotApply, Scenario
 
 for _topic in (
-    *("basic", "rekey", "roaming", "silence", "loss"),
-    *("nat", "limits", "clock", "load", "routing", "bulk", "large", "hub", "paths", "fulltunnel"),
-    *("planes", "stack", "likeness"),
+    *("basic", "rekey", "roaming", "silence", "timing", "loss"),
+    *("nat", "limits", "clock", "load", "routing", "ecn", "bulk", "large", "hub", "paths"),
+    *("fulltunnel", "planes", "stack", "likeness"),
 ):
     import_module(f"interop.scenarios.{_topic}")
 

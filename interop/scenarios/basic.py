@@ -97,9 +97,24 @@ def psk_mismatch(lab: Lab, left: Implementation, right: Implementation) -> None:
          x<──── response (refused) ───
     left (psk K) ──── handshake, data ──── right (psk K)
     """
+    _mismatch(lab, left, right, new_preshared_key())
+
+
+@scenario()
+def psk_at_one_end(lab: Lab, left: Implementation, right: Implementation) -> None:
+    """Only left has a preshared key: no session, no data; once right has it too, both work.
+
+    left (psk K) ──── initiation ────> right (none)
+         x<──── response (refused) ───
+    left (psk K) ──── handshake, data ──── right (psk K)
+    """
+    _mismatch(lab, left, right, None)
+
+
+def _mismatch(lab: Lab, left: Implementation, right: Implementation, at_right: str | None) -> None:
     a, b = ends(lab, left, right)
     psk = new_preshared_key()
-    b.add_peer(a, psk=new_preshared_key())
+    b.add_peer(a, psk=at_right)
     a.add_peer(b, 4, psk=psk)
     with capture(b.namespace, lab.directory) as wire:
         expect(not a.reaches(b, within=3), "data passed although the preshared keys differ")

@@ -12,8 +12,10 @@ from typing import Self
 
 from interop.counterparts.base import Implementation
 from interop.netns import Lab, Namespace, add_address
+from interop.relay import ADDRESS
+from interop.scenarios.loss import LoseFirst, through_a_relay
 from interop.scenarios.registry import scenario
-from interop.shell import ScenarioFailed, expect
+from interop.shell import ScenarioFailed, expect, wait_until
 from interop.tunnel import PORT, End, ends_on_a_switch, wait_for_handshake
 from interop.wire import COOKIE_REPLY, INITIATION, RESPONSE, capture
 
@@ -26,6 +28,7 @@ _PAUSE = 0.3
 _WORK = 80
 """A slow (emulated) machine pauses this many times what one burst costs to make."""
 _ATTEMPTS = 12
+_RETRY = 5.0
 
 
 @scenario(alone=True)
@@ -63,6 +66,36 @@ def cookie_under_load(lab: Lab, left: Implementation, right: Implementation) -> 
         expect(answers, "right did not answer the initiation that carried mac2")
     wait_for_handshake(a, b)
     b.ping(a)
+
+
+@scenario(alone=True)
+def lost_cookie_reply(lab: Lab, left: Implementation, right: Implementation) -> None:
+    """Right is flooded, and its first cookie reply to left is lost: left asks again and gets in.
+
+    stranger ─── initiations, mac1 valid ───────────> right (under load)
+    left ──── initiation ────────> relay ───────────> right
+                               x── relay <── cookie ──
+         ──── initiation, 5 s later ────────────────> right, and so on as under load
+    """
+    with (
+        through_a_relay(lab, left, right) as (a, b, relay),
+        capture(a.namespace, lab.directory) as wire,
+    ):
+        relay.policy = loss = LoseFirst(COOKIE_REPLY)
+        with Flood(relay.namespace, b):
+            for _ in range(_ATTEMPTS):
+                a.reaches(b, within=3)
+                if loss.lost:
+                    break
+                a.configure(f"peer {b.keys.public} remove")  # it slipped in between two bursts
+                a.add_peer(b)
+                a.configure(f"peer {b.keys.public} endpoint {ADDRESS}:{PORT}")
+            expect(loss.lost, "right never sent a cookie reply to left")
+            wait_until("left gets in", lambda: a.reaches(b), 30)
+        wait_for_handshake(a, b)
+        b.ping(a)
+    *_, before, last = (message.at for message in wire.messages(INITIATION, a.outer()))
+    expect(last - before > _RETRY - 0.1, f"initiated again after {last - before:.2f} s, not 5")
 
 
 class Flood:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
-import signal
 import time
 from contextlib import ExitStack
 
 from interop.counterparts.base import Implementation
+from interop.echoes import INTERVAL, Echoes
 from interop.keys import new_key_pair, new_preshared_key
 from interop.netns import Lab, add_address
 from interop.scenarios.registry import scenario
-from interop.shell import ScenarioFailed, expect, wait_until
+from interop.shell import expect, wait_until
 from interop.tunnel import End, ends, wait_for_handshake
 
-_INTERVAL = 0.2
 _MANY = "10.92.3.0/24,10.91.0.0/16,10.91.7.7/32,fd92::/32,fd91:7::/48,fd91::1/128,0.0.0.0/1"
 _GRACE = 1.5
 """Seconds of traffic that may be lost on top of the exchange itself: a handshake, a slow guest."""
@@ -47,31 +45,10 @@ def planes_swapped_under_traffic(lab: Lab, left: Implementation, right: Implemen
             wait_until("left gets through again", lambda: a.reaches(b), 10)
         time.sleep(1)
         for echoes in (forwards, backwards):
-            lost, most = echoes.lost(), int((gone + 2 * _GRACE) / _INTERVAL)
+            lost, most = echoes.lost(), int((gone + 2 * _GRACE) / INTERVAL)
             expect(
                 lost <= most, f"{lost} echoes lost; {gone:.1f} s without interface explain {most}"
             )
-
-
-class Echoes:
-    """Echoes from one end to the other, until the block ends."""
-
-    def __init__(self, block: ExitStack, end: End, peer: End) -> None:
-        self._report = end.lab.directory / f"ping-{end.interface}"
-        output = block.enter_context(self._report.open("wb"))
-        words = f"ping -n -q -i {_INTERVAL} {peer.inner()}"
-        self._process = end.namespace.start(*words.split(), output=output)
-
-    def lost(self) -> int:
-        """End them: how many were not answered."""
-        self._process.send_signal(signal.SIGINT)
-        self._process.wait(10)
-        text = self._report.read_text()
-        counts = re.search(r"(\d+) packets transmitted, (\d+) received", text)
-        if counts is None:
-            raise ScenarioFailed(f"ping said: {text}")
-        expect(int(counts[2]) > 0, "no echo was answered at all")
-        return int(counts[1]) - int(counts[2])
 
 
 def _exchange(end: End, kind: Implementation) -> float:

@@ -83,11 +83,13 @@ def source_address_disappears(lab: Lab, left: Implementation, right: Implementat
     left 10.80.0.1, 10.80.0.11 ── session ── right
     left            10.80.0.11 ── the same session, no echo lost ── right       over v4, v6
     """
-    a, b = tunnel(lab, left, right)
-    a.ping(b)
-    _move(a, 4)
-    a.ping(b)
-    b.ping(a)
+    for outer in (4, 6):
+        with Lab(lab.directory) as room:
+            a, b = tunnel(room, left, right, outer)
+            a.ping(b)
+            _move(a, outer)
+            a.ping(b)
+            b.ping(a)
 
 
 def _move(end: End, version: int) -> str:

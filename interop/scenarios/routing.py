@@ -5,8 +5,10 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from contextlib import ExitStack
 
 from interop.counterparts.base import Implementation
+from interop.echoes import Echoes
 from interop.keys import new_key_pair
 from interop.netns import Lab, add_address
 from interop.scenarios.registry import scenario
@@ -14,7 +16,6 @@ from interop.shell import expect
 from interop.tunnel import End, ends, tunnel, wait_for_handshake
 from interop.wire import DATA, INITIATION, RESPONSE, Capture, capture
 
-_ECT0 = 2
 _NOTICED = 20.0
 """Seconds within which two ends must have found a common session: 15, and a retry."""
 
@@ -52,43 +53,71 @@ def unknown_peer(lab: Lab, left: Implementation, right: Implementation) -> None:
 
 
 @scenario()
-def private_key_changes(lab: Lab, left: Implementation, right: Implementation) -> None:
-    """Left takes another private key: the old session ends; once right knows it, a new begins.
+def peer_removed(lab: Lab, left: Implementation, right: Implementation) -> None:
+    """Right forgets left under traffic and falls silent at once; known again, both speak.
 
-    left (key 1) ── session ── right
-    left (key 2) ── x ──────── right (knows key 1)
-    left (key 2) ── session ── right (knows key 2)
+    left ══ echoes, 5 a second ══ right
+    left ── data, initiations ──x right                 wg set peer L remove
+    left ══ echoes, 5 a second ══ right, who initiates   wg set peer L endpoint …
     """
     a, b = tunnel(lab, left, right)
     a.ping(b)
     wait_for_handshake(a, b)
-    old, a.keys = a.keys, new_key_pair()
-    a.configure("private-key /dev/stdin", stdin=a.keys.private)
-    expect(not a.reaches(b, within=2), "the session outlived its private key")
-    b.configure(f"peer {old.public} remove")
-    b.add_peer(a)
-    a.ping(b, within=12)
-    b.ping(a)
+    with ExitStack() as running:
+        Echoes(running, a, b)
+        b.configure(f"peer {a.keys.public} remove")
+        time.sleep(0.5)  # what was on its way when it happened
+        with capture(b.namespace, lab.directory) as wire:
+            wire.wait_for("left's traffic", DATA, a.outer(), 10, count=10)
+        said = [m.kind for m in wire.messages(source=b.outer())]
+        expect(not said, f"right spoke to a peer that was removed: types {said}")
+        b.add_peer(a, 4)
+        b.ping(a, within=12)
+        a.ping(b, within=12)
+
+
+@scenario()
+def private_key_changes(lab: Lab, left: Implementation, right: Implementation) -> None:
+    """Left takes another private key: the old session ends; once right knows it, a new begins.
+
+    left (key 1) ══ echoes, 5 a second ══ right
+    left (key 2) ── x ─────────────────── right (knows key 1)
+    left (key 2) ══ echoes, 5 a second ══ right (knows key 2)
+    """
+    a, b = tunnel(lab, left, right)
+    a.ping(b)
+    wait_for_handshake(a, b)
+    with ExitStack() as running:
+        Echoes(running, a, b)
+        old, a.keys = a.keys, new_key_pair()
+        a.configure("private-key /dev/stdin", stdin=a.keys.private)
+        expect(not a.reaches(b, within=2), "the session outlived its private key")
+        b.configure(f"peer {old.public} remove")
+        b.add_peer(a)
+        a.ping(b, within=12)
+        b.ping(a)
 
 
 @scenario()
 def allowed_ips_move(lab: Lab, left: Implementation, right: Implementation) -> None:
     """A prefix moves to another peer and back under traffic: packets follow, then return.
 
-    left ══ right                10.90.0.2/32 at right
+    left ══ echoes, 5 a second ══ right         10.90.0.2/32 at right
     left ── (a peer that is not there)          moved: nothing reaches right
-    left ══ right                moved back: right answers again
+    left ══ echoes, 5 a second ══ right         moved back: right answers again
     """
     a, b = tunnel(lab, left, right)
     a.ping(b)
     other = new_key_pair().public
-    for _ in range(3):
-        a.configure(f"peer {other} allowed-ips {b.inner()}/32")
-        expect(not a.reaches(b, within=1), "a prefix has two owners")
-        expect(a.show("allowed-ips", b) == f"{b.inner(6)}/128", "right kept what it lost")
-        a.ping(b, 6)
-        a.configure(f"peer {b.keys.public} allowed-ips {b.inner()}/32,{b.inner(6)}/128")
-        a.ping(b)
+    with ExitStack() as running:
+        Echoes(running, a, b)
+        for _ in range(3):
+            a.configure(f"peer {other} allowed-ips {b.inner()}/32")
+            expect(not a.reaches(b, within=1), "a prefix has two owners")
+            expect(a.show("allowed-ips", b) == f"{b.inner(6)}/128", "right kept what it lost")
+            a.ping(b, 6)
+            a.configure(f"peer {b.keys.public} allowed-ips {b.inner()}/32,{b.inner(6)}/128")
+            a.ping(b)
 
 
 @scenario()
@@ -158,21 +187,6 @@ def replayed_messages(lab: Lab, left: Implementation, right: Implementation) -> 
     expect(not wire.messages(RESPONSE), "a replayed initiation was answered")
     expect(b.show("transfer", a).split()[0] == received, "replayed packets were counted as data")
     a.ping(b)
-
-
-@scenario()
-def ecn(lab: Lab, left: Implementation, right: Implementation) -> None:
-    """What left's packets say about congestion is on the outside too; their DSCP is not.
-
-    left ══ ECT(0), DSCP 46 inside ══ right
-         ── ECT(0), DSCP 0 outside ──
-    """
-    a, b = tunnel(lab, left, right)
-    a.ping(b)
-    with capture(b.namespace, lab.directory) as wire:
-        a.ping(b, more=f"-Q {46 << 2 | _ECT0}")
-    outside = {message.traffic_class for message in wire.messages(DATA, a.outer())}
-    expect(outside == {_ECT0}, f"outer traffic class {outside}, inside were ECT(0) and DSCP 46")
 
 
 def _answers(end: End, words: str) -> bool:

@@ -11,12 +11,16 @@ from interop.results import Result
 from interop.runner import play_all
 from tests.mutants import FAULTS
 
-pytestmark = pytest.mark.system
+# One group, so that all are played once, side by side; slow, so that they begin first.
+pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.xdist_group("mutants")]
 
 _NOTICED_BY = {
+    "responder-rekeys": "rekey-by-time-right",
     "no-padding": "handshake-left",
     "small-replay-window": "reordered-and-repeated-right",
     "early-passive-keepalive": "passive-keepalive-right",
+    "no-jitter": "nobody-answers-left",
+    "no-mark-inward": "congestion-on-the-way-right",
     "impatient-retry": "lost-initiation-left",
     "never-under-load": "cookie-under-load-right",
     "no-replay-check": "reordered-and-repeated-right",
