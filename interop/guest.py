@@ -7,7 +7,7 @@ from pathlib import Path
 
 from interop.counterparts import COUNTERPARTS
 from interop.counterparts.userspace import Userspace
-from interop.runner import play_here
+from interop.runner import Cell, play_here
 from interop.shell import run
 
 _JOBS = 2
@@ -25,7 +25,8 @@ def main() -> None:
     ours = Userspace("ours", options.implementation)
     theirs = COUNTERPARTS[options.kernel]
     directory = options.directory
-    for result in play_here(options.scenarios, ours, theirs, version, directory, _JOBS):
+    cells = [Cell(name, theirs, version, directory) for name in options.scenarios]
+    for result in play_here(cells, ours, _JOBS):
         with (directory / "results.jsonl").open("a") as out:
             out.write(result.line())
 

@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from interop import cache, vm
 from interop.counterparts import COUNTERPARTS
@@ -39,21 +40,24 @@ _GUEST_PATIENCE = 900.0
 def play_matrix(
     wanted: dict[str, list[str]], implementation: str, keep: Path | None = None
 ) -> Iterator[Result]:
-    """Scenarios against each counterpart: first what runs here, one after the other, then
-    the guests, as many at a time as there are processors, as each is emulated by one.
+    """Scenarios against each counterpart: first what runs here, then the guests, as many at a time
+    as there are processors, as each is emulated by one.
 
     :param wanted: the scenarios, by counterpart.
     :param implementation: the command under test; the interface name is added to it.
     :param keep: where logs and captures stay; without it they are thrown away.
     """
     with _directory(keep) as kept:
+        here = {n: s for n, s in wanted.items() if not isinstance(COUNTERPARTS[n], Kernel)}
+        yield from _play_daemons(here, implementation, kept)
         guests = []
         for name, scenarios in wanted.items():
-            if not isinstance(COUNTERPARTS[name], Kernel):
-                yield from play_all(name, scenarios, implementation, kept)
+            if name in here:
                 continue
             shares = enumerate([scenarios[0::2], scenarios[1::2]], 1)
-            guests += [_play(name, s, implementation, kept / f"{name}-{n}") for n, s in shares if s]
+            guests += [
+                _play_kernel(name, s, implementation, kept / f"{name}-{n}") for n, s in shares if s
+            ]
         yield from _in_turn(guests, os.cpu_count() or 1)
 
 
@@ -62,7 +66,10 @@ def play_all(
 ) -> Iterator[Result]:
     """One result for each scenario against one counterpart, as they end; see `play_matrix`."""
     with _directory(keep) as kept:
-        for result in _play(counterpart, scenarios, implementation, kept / counterpart):
+        if not isinstance(COUNTERPARTS[counterpart], Kernel):
+            yield from _play_daemons({counterpart: scenarios}, implementation, kept)
+            return
+        for result in _play_kernel(counterpart, scenarios, implementation, kept / counterpart):
             if result is not None:
                 yield result
 
@@ -98,56 +105,75 @@ def _in_turn(guests: list[Generator[Result | None, None, None]], at_once: int) -
             guest.close()
 
 
-def _play(
+def _play_daemons(
+    wanted: dict[str, list[str]], implementation: str, directory: Path
+) -> Iterator[Result]:
+    cells = []
+    for name, scenarios in wanted.items():
+        theirs = COUNTERPARTS[name]
+        try:
+            cache.need(_TOOLS)
+            version = theirs.version()
+        except (Unavailable, cache.CannotFetch) as error:
+            yield from _not_had(name, scenarios, error)
+            continue
+        cells += [Cell(scenario, theirs, version, directory / name) for scenario in scenarios]
+    yield from play_here(cells, Userspace("ours", implementation), _JOBS)
+
+
+def _play_kernel(
     counterpart: str, scenarios: list[str], implementation: str, directory: Path
 ) -> Generator[Result | None, None, None]:
     theirs = COUNTERPARTS[counterpart]
+    assert isinstance(theirs, Kernel)
     directory.mkdir(parents=True, exist_ok=True)
     try:
         cache.need(_TOOLS)
-        version = theirs.version()
-        if isinstance(theirs, Kernel):
-            yield from vm.play_in_guest(
-                theirs, scenarios, implementation, directory, _GUEST_PATIENCE
-            )
-        else:
-            ours = Userspace("ours", implementation)
-            yield from play_here(scenarios, ours, theirs, version, directory, _JOBS)
+        yield from vm.play_in_guest(theirs, scenarios, implementation, directory, _GUEST_PATIENCE)
     except (Unavailable, cache.CannotFetch) as error:
-        for name in scenarios:
-            yield Result(name, counterpart, "-", "unavailable", 0, str(error))
+        yield from _not_had(counterpart, scenarios, error)
 
 
-def play_here(
-    scenarios: list[str],
-    ours: Implementation,
-    theirs: Counterpart,
-    version: str,
-    keep: Path,
-    jobs: int,
-) -> Iterator[Result]:
-    """Under the running kernel: `jobs` at a time, as most only wait, then the heavy ones alone."""
-    alone = [name for name in scenarios if SCENARIOS[name].alone]
-    longest_first = sorted(scenarios, key=lambda name: not SCENARIOS[name].slow)
-    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        together = [
-            pool.submit(play_one, name, ours, theirs, version, keep)
-            for name in longest_first
-            if name not in alone
-        ]
-        try:
-            for done in concurrent.futures.as_completed(together):
-                yield done.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-    for name in alone:
-        yield play_one(name, ours, theirs, version, keep)
+def _not_had(counterpart: str, scenarios: list[str], why: Exception) -> Iterator[Result]:
+    for name in scenarios:
+        yield Result(name, counterpart, "-", "unavailable", 0, str(why))
 
 
-def play_one(
-    name: str, ours: Implementation, theirs: Counterpart, version: str, keep: Path
-) -> Result:
-    """Play one scenario under the running kernel; logs and captures go below `keep`."""
+class Cell(NamedTuple):
+    """What is played, against whom, and where its logs and captures go."""
+
+    scenario: str
+    theirs: Counterpart
+    version: str
+    keep: Path
+
+
+def play_here(cells: list[Cell], ours: Implementation, jobs: int) -> Iterator[Result]:
+    """Under the running kernel: the slow ones all at once, as they mostly wait; beside them `jobs`
+    others at a time, and then, one by one, those that want the processor.
+    """
+    kinds = [SCENARIOS[cell.scenario] for cell in cells]
+    slow = [c for c, kind in zip(cells, kinds, strict=True) if kind.slow]
+    alone = [c for c, kind in zip(cells, kinds, strict=True) if kind.alone]
+    others = [c for c in cells if c not in slow and c not in alone]
+    with contextlib.ExitStack() as pools:
+        begun = []
+        for some, workers in ((slow, len(slow)), (others, jobs)):
+            pool = concurrent.futures.ThreadPoolExecutor(max(1, workers))
+            pools.callback(pool.shutdown, cancel_futures=True)
+            begun.append([pool.submit(play_one, cell, ours) for cell in some])
+        waiting, working = begun
+        for done in concurrent.futures.as_completed(working):
+            yield done.result()
+        for cell in alone:
+            yield play_one(cell, ours)
+        for done in concurrent.futures.as_completed(waiting):
+            yield done.result()
+
+
+def play_one(cell: Cell, ours: Implementation) -> Result:
+    """Play one scenario under the running kernel."""
+    name, theirs, version, keep = cell
     directory = keep / name
     directory.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()

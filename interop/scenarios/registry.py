@@ -30,7 +30,7 @@ class Scenario:
     slow: bool
     """Lasts minutes, as one of the protocol's own timeouts does."""
     alone: bool
-    """Takes all of a processor, so that nothing is played beside it."""
+    """Takes all of a processor, so that nothing is played beside it but what only waits."""
     kernel: bool
     """Only against a kernel, which has a machine of its own."""
     play: Callable[[Lab, Implementation, Counterpart], None]

@@ -5,8 +5,12 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
+import pytest
+
+from interop.cache import CannotFetch
 from interop.counterparts import COUNTERPARTS
 from interop.known import KNOWN_FAULTS
+from interop.runner import play_all
 from interop.scenarios import SCENARIOS
 
 _INTEROP = Path(__file__).resolve().parents[2] / "interop"
@@ -35,6 +39,23 @@ def test_known_faults_name_scenarios_and_counterparts_that_exist() -> None:
     for scenario, counterpart in KNOWN_FAULTS:
         assert scenario in SCENARIOS
         assert counterpart in COUNTERPARTS
+
+
+@pytest.mark.parametrize("counterpart", COUNTERPARTS)
+def test_a_counterpart_that_cannot_be_had_is_told_for_each_scenario(
+    counterpart: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: str) -> None:
+        raise CannotFetch("no way to the mirror")
+
+    monkeypatch.setattr("interop.cache.need", lambda _: None)
+    for fetch in ("userspace.debian", "kernel.debian_kernel", "boringtun.venv"):
+        monkeypatch.setattr(f"interop.counterparts.{fetch}", gone)
+    names = ["handshake-left", "echo-from-a-stack"]
+    results = list(play_all(counterpart, names, "true", tmp_path))
+    assert [result.scenario for result in results] == names
+    told = {(result.outcome, result.detail) for result in results}
+    assert told == {("unavailable", "no way to the mirror")}
 
 
 def _is_scenario(function: ast.FunctionDef) -> bool:
