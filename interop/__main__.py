@@ -17,7 +17,7 @@ import signal
 import sys
 from pathlib import Path
 
-from interop import cache, matrix, netns
+from interop import matrix, netns
 from interop.counterparts import COUNTERPARTS
 from interop.counterparts.userspace import DebianDaemon, Userspace
 from interop.played import Played
@@ -50,7 +50,7 @@ def main() -> int:
 
 def _matrix(options: argparse.Namespace, implementation: str) -> int:
     version = Userspace("ours", implementation).version()
-    played = Played(cache.directory() / "matrix.jsonl", f"{implementation} {version}")
+    played = Played(options.output.with_suffix(".jsonl"), f"{options.implementation} {version}")
     if options.resume:
         played.resume()
     else:
@@ -127,7 +127,8 @@ def _parser() -> argparse.ArgumentParser:
     every.add_argument("--quick", action="store_true", help="without those that last minutes")
     every.add_argument(
         "--resume", action="store_true",
-        help="keep what has passed since the last start without this option, play the rest",
+        help="keep what has passed since the last start without this option (OUTPUT with the "
+        "ending .jsonl), play the rest",
     )  # fmt: skip
     every.set_defaults(scenarios=None)
     return parser
