@@ -23,8 +23,9 @@ _KEYLOG = "{keylog}"
 _STARTS = 3
 # What wireguard-go says then.
 _LOST = "Failed to listen on uapi socket: no such file or directory"
-_READY = 90.0
-"""Seconds a daemon may take from its start to its answer to `wg show`: a guest is slow."""
+_READY = 240.0
+"""Seconds a daemon may take from its start to its answer to `wg show`: a guest is slow, and more
+so on a busy machine."""
 
 
 class Daemon(Running):
