@@ -130,5 +130,6 @@ def _ratio(line: Line, result: Result) -> str:
         return "-"
     middle = statistics.median(ratios)
     better = (middle >= 1) == line.more_is_better
-    text = f"{middle:.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+    spread = f" ({min(ratios):.2f} to {max(ratios):.2f})" if len(ratios) > 1 else ""
+    text = f"{middle:.2f}{spread}"
     return f"**{text}**" if better else text
