@@ -15,6 +15,8 @@ from interop.bench.rounds import Pair, run_rounds
 from interop.counterparts.userspace import Userspace
 from interop.shell import ScenarioFailed
 
+_ROOT = Path(__file__).parents[2]
+_HOME = _ROOT / "docs" / "bench"
 _OTHER = "other-go-sid"
 _MACHINE: Machine = {
     "processor": "Abacus",
@@ -37,6 +39,31 @@ def _measured(key: str, ours: list[float], theirs: list[float]) -> Result:
         result.add(key, "wgpy", a)
         result.add(key, _OTHER, b)
     return result
+
+
+# What is in the repository.
+
+
+def test_the_readme_shows_what_was_measured() -> None:
+    readme = (_ROOT / "README.md").read_text()
+    section = tables.readme_section(Result.read(_HOME / "results.json"))
+    assert readme == tables.with_section(readme, section)
+
+
+def test_the_whole_table_is_that_of_the_numbers() -> None:
+    result = Result.read(_HOME / "results.json")
+    assert (_HOME / "results.md").read_text() == tables.report(result)
+
+
+def test_the_picture_in_the_repository_has_every_line_that_was_measured() -> None:
+    result = Result.read(_HOME / "results.json")
+    text = "".join(ElementTree.parse(_HOME / "results.svg").getroot().itertext())
+    for line in LINES:
+        if chart.scores(line, result, "wgpy"):
+            assert line.name in text
+
+
+# What is made of numbers.
 
 
 def test_ratios_are_of_the_same_round_and_a_failed_one_has_none() -> None:
