@@ -75,9 +75,9 @@ def idle_cpu(peers: int) -> Run:
             a, _ = ends(lab, left, right, mtu=mtu)
             _configure(a, _keys(peers))
             time.sleep(1)
-            before = measure.usage(measure.pid(a)).cpu
+            before = measure.cpu_of_threads(measure.pid(a))
             time.sleep(_IDLE_SECONDS)
-            return [(measure.usage(measure.pid(a)).cpu - before) / _IDLE_SECONDS * 1e3]
+            return [(measure.cpu_of_threads(measure.pid(a)) - before) / _IDLE_SECONDS * 1e3]
 
     return run
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import os
+import time
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
 from interop.bench import chart, tables
+from interop.bench.measure import cpu_of_threads
 from interop.bench.probes import LINES, PROBES, Line, Probe
 from interop.bench.result import Machine, Result
 from interop.bench.rounds import Pair, run_rounds
@@ -152,6 +155,13 @@ def test_rounds_are_interleaved_and_a_failure_is_told_and_keeps_its_place() -> N
     assert result.errors[0] in said
     assert "- TCP, 1 stream, wgpy: no answer" in tables.report(result)
     assert kept == [4]
+
+
+def test_the_cpu_time_of_threads_is_that_of_the_process() -> None:
+    before, clock = cpu_of_threads(os.getpid()), time.process_time()
+    sum(range(2_000_000))
+    used, told = cpu_of_threads(os.getpid()) - before, time.process_time() - clock
+    assert 0 < told == pytest.approx(used, rel=0.3)
 
 
 def test_limits_and_workers_are_measured_only_where_they_tell_something() -> None:
