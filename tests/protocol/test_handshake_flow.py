@@ -370,3 +370,20 @@ def test_rekeys_lose_no_packet_that_is_on_its_way(delay: float, crossing: bool) 
     wire.run(1)
     assert alice.received == back
     assert bob.received == forth
+
+
+def test_sessions_begin_anew_on_demand_but_no_sooner_than_a_handshake_may() -> None:
+    wire, alice, bob = pair()
+    alice.interface.renew_sessions(wire.now)
+    wire.run(20)
+    assert not wire.sent(INITIATION)
+    assert alice.ping(bob, A4, B4)
+    alice.interface.renew_sessions(wire.now)
+    wire.run(10)
+    first, second = (d.time for d in wire.sent(INITIATION))
+    assert second - first >= 5
+    wire.run(10)
+    alice.interface.renew_sessions(wire.now)
+    alice.flush()
+    wire.run(1)
+    assert len(wire.sent(INITIATION)) == 3

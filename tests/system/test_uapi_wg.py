@@ -6,7 +6,7 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -42,6 +42,9 @@ class Core:
 
     def snapshot(self) -> InterfaceStats:
         return self._interface.snapshot()
+
+    def follow_keys(self, write: Callable[[bytes], None]) -> Callable[[], None]:
+        raise NotImplementedError
 
 
 class Daemon:

@@ -1,5 +1,6 @@
 """A device without packets, and strategies for what it can be told."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import ip_network
 
@@ -26,6 +27,7 @@ class FakeDevice:
         self.stats = stats or InterfaceStats()
         self.changes: list[InterfaceChange] = []
         self.error: ConfigError | None = None
+        self.key_readers: list[Callable[[bytes], None]] = []
 
     def configure(self, change: InterfaceChange) -> None:
         if self.error is not None:
@@ -46,6 +48,10 @@ class FakeDevice:
 
     def snapshot(self) -> InterfaceStats:
         return self.stats
+
+    def follow_keys(self, write: Callable[[bytes], None]) -> Callable[[], None]:
+        self.key_readers.append(write)
+        return lambda: self.key_readers.remove(write)
 
 
 def _change_peer(peers: dict[bytes, PeerStats], change: PeerChange) -> None:

@@ -1,10 +1,20 @@
 """The client against scripted servers, and against ours."""
 
+import select
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from errno import EADDRINUSE, ECONNREFUSED, EINVAL, ENOENT, EPROTO, ETIMEDOUT
+from errno import (
+    EADDRINUSE,
+    ECONNREFUSED,
+    EINVAL,
+    ENOENT,
+    EOPNOTSUPP,
+    EPERM,
+    EPROTO,
+    ETIMEDOUT,
+)
 from pathlib import Path
 
 import pytest
@@ -14,6 +24,8 @@ from wgpy.protocol.config import InterfaceChange, InterfaceStats, PeerStats, Sec
 from wgpy.uapi import client, listener
 from wgpy.uapi.paths import is_live, live_names, socket_path
 from wgpy.uapi.text import format_get, format_set, get_lines
+
+PATIENCE = 20.0
 
 
 @contextmanager
@@ -145,3 +157,39 @@ def test_only_served_sockets_are_listed(tmp_path: Path) -> None:
         assert live_names(tmp_path) == ["wg0", "wg1"]
         assert is_live(socket_path("wg0", tmp_path))
     assert live_names(tmp_path) == []
+
+
+def test_keys_come_whole_or_not_yet(tmp_path: Path) -> None:
+    go_on = threading.Event()
+
+    def serve(stream: socket.socket) -> None:
+        assert stream.recv(100) == b"keys=1\n\n"
+        stream.sendall(b"errno=0\n\nA = 1\nB = 2\n\nC = 3\n\nD")
+        go_on.wait(PATIENCE)
+        stream.sendall(b" = 4\n\n")
+        stream.recv(1)
+
+    with answering(tmp_path, serve):
+        reader = client.KeyReader("wg0", directory=tmp_path)
+        assert told(reader) == b"A = 1\nB = 2\nC = 3\n"
+        assert reader.read() == b""
+        go_on.set()
+        assert told(reader) == b"D = 4\n"
+        reader.close()
+
+
+@pytest.mark.parametrize(("answer", "number"), [("", EOPNOTSUPP), (f"errno=-{EPERM}\n\n", EPERM)])
+def test_who_tells_no_keys_is_an_error(answer: str, number: int, tmp_path: Path) -> None:
+    def serve(stream: socket.socket) -> None:
+        stream.recv(100)
+        stream.sendall(answer.encode())
+
+    with answering(tmp_path, serve), pytest.raises(OSError) as caught:
+        client.KeyReader("wg0", directory=tmp_path)
+    assert caught.value.errno == number and str(tmp_path) in str(caught.value)
+
+
+def told(reader: client.KeyReader) -> bytes:
+    """What comes next."""
+    select.select([reader.fileno()], [], [], PATIENCE)
+    return reader.read()

@@ -7,9 +7,9 @@ import socket
 import stat
 import threading
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from errno import EADDRINUSE, ECONNREFUSED, EINVAL, EIO, EPROTO
+from errno import EADDRINUSE, ECONNREFUSED, EINVAL, EIO, EPERM, EPROTO
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import uvloop
 from tests.uapi.fake import FakeDevice, many_peers
 from wgpy.protocol.config import ConfigError, InterfaceChange
 from wgpy.uapi import listener
+from wgpy.uapi import server as server_module
 from wgpy.uapi.lines import LINE_LIMIT
 from wgpy.uapi.paths import is_live, socket_path
 from wgpy.uapi.server import UapiServer
@@ -431,3 +432,54 @@ def test_closing_removes_the_file_and_ends_connections(tmp_path: Path) -> None:
         assert await idle.rest() == ""
 
     run(test())
+
+
+def test_keys_are_told_as_they_come_until_the_client_leaves(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with served(tmp_path) as found:
+            client = await found.connect()
+            assert await client.ask("keys=1\n\n") == OK
+            await until(lambda: len(found.device.key_readers) == 1)
+            found.device.key_readers[0](b"A = 1\nB = 2\n")
+            found.device.key_readers[0](b"C = 3\n")
+            assert await client.answer() == "A = 1\nB = 2\n\n"
+            assert await client.answer() == "C = 3\n\n"
+            client.writer.close()
+            await until(lambda: not found.device.key_readers)
+
+    run(test())
+
+
+def test_keys_are_for_root_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "_user_of", lambda writer: 1000)
+
+    async def test() -> None:
+        async with served(tmp_path) as found:
+            client = await found.connect()
+            assert await client.ask("keys=1\n\n") == f"errno={-EPERM}\n\n"
+            assert await client.ask("get=1\n\n") == OK
+            assert found.device.key_readers == []
+
+    run(test())
+
+
+def test_a_client_that_does_not_read_its_keys_is_given_up(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with served(tmp_path) as found:
+            client = await found.connect()
+            client.writer.write(b"keys=1\n\n")
+            await until(lambda: len(found.device.key_readers) == 1)
+            reading: Any = client.writer.transport
+            reading.pause_reading()
+            while found.device.key_readers:
+                for write in found.device.key_readers:
+                    write(b"x" * 65536)
+                await asyncio.sleep(0)
+
+    run(test())
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """`run` bounds the wait."""
+    while not condition():
+        await asyncio.sleep(0.01)

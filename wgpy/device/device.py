@@ -13,19 +13,19 @@ import contextlib
 import errno
 import logging
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from math import inf
 from os import urandom
 from types import TracebackType
 from typing import Self
 
 from tun import LinkMonitor, LinkState, Tun
-from wgpy.device import clock
+from wgpy.device import clock, keylog
 from wgpy.device.bind import Bind
 from wgpy.device.counters import CounterTable, Places
 from wgpy.device.datapath import DataPath
-from wgpy.device.keylog import KeyLog
 from wgpy.device.options import DeviceOptions
 from wgpy.device.sizes import GSO_HEADERS, LARGEST_GSO, LARGEST_SEND, TUN_QUEUE
 from wgpy.device.sources import Sources
@@ -36,7 +36,7 @@ from wgpy.protocol.constants import DEFAULT_MTU
 from wgpy.protocol.events import Event, EventKind
 from wgpy.protocol.interface import Interface
 from wgpy.protocol.leader import Leader
-from wgpy.protocol.shared import Stray
+from wgpy.protocol.shared import HandshakeSecrets, Stray
 
 _log = logging.getLogger("wgpy.device")
 
@@ -60,7 +60,7 @@ class Device(DataPath):
         others may read that.
         """
         self._options = options or DeviceOptions()
-        self._key_log = KeyLog(self._options.key_log) if self._options.key_log else None
+        self._key_log = keylog.KeyLog(self._options.key_log) if self._options.key_log else None
         self._table: CounterTable | None = None
         self._workers: Workers | None = None
         if not queues:
@@ -74,8 +74,9 @@ class Device(DataPath):
             self._workers = Workers(
                 leader, self._table, queues, self._options, self._settle, self._receive_stray
             )
+        self._key_readers: list[Callable[[HandshakeSecrets], None]] = []
         if self._key_log is not None:
-            self._interface.tell_secrets(self._key_log.write)
+            self._add_key_reader(self._key_log.write)
         self._closed: asyncio.Future[None] = self._loop.create_future()
         self._timer: asyncio.Handle | None = None
         self._timer_deadline = inf
@@ -180,6 +181,38 @@ class Device(DataPath):
             self._sources.fwmark = mark
             self._interface.forget_sources(lambda path: False)
         self._settle()
+
+    def follow_keys(self, write: Callable[[bytes], None]) -> Callable[[], None]:
+        """Call `write` with the keys of every handshake, each before its message leaves, as in a
+        key log; all sessions begin anew, so that they can be read. Returns what ends it.
+
+        Who gets them can read all traffic, and pose as this interface.
+        """
+
+        def tell(secrets: HandshakeSecrets) -> None:
+            write(keylog.lines(secrets))
+
+        _log.warning("ALL KEYS of this interface are told from now on: traffic is not secret")
+        self._add_key_reader(tell)
+        if (key := self.snapshot().private_key) is not None:
+            write(keylog.static_line(key))
+        self._interface.renew_sessions(clock.now())
+        self._settle()
+        return partial(self._remove_key_reader, tell)
+
+    def _add_key_reader(self, tell: Callable[[HandshakeSecrets], None]) -> None:
+        self._key_readers.append(tell)
+        self._interface.tell_secrets(self._tell_secrets)
+
+    def _remove_key_reader(self, tell: Callable[[HandshakeSecrets], None]) -> None:
+        self._key_readers.remove(tell)
+        if not self._key_readers:
+            self._interface.tell_secrets(None)
+        _log.warning("keys of this interface are no longer told to one who asked for them")
+
+    def _tell_secrets(self, secrets: HandshakeSecrets) -> None:
+        for tell in self._key_readers:
+            tell(secrets)
 
     def _bind_for(self, change: InterfaceChange) -> tuple[Bind | None, list[list[socket.socket]]]:
         """New sockets if the change asks for another port while sockets are open."""

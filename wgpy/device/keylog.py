@@ -9,7 +9,7 @@ import os
 import stat
 from base64 import b64encode
 
-from wgpy.protocol.config import ZERO_KEY
+from wgpy.protocol.config import ZERO_KEY, Secret
 from wgpy.protocol.shared import HandshakeSecrets
 
 _log = logging.getLogger("wgpy.device")
@@ -33,7 +33,7 @@ class KeyLog:
         if self._fd < 0:
             return
         try:
-            os.write(self._fd, _lines(secrets).encode())
+            os.write(self._fd, lines(secrets))
         except OSError as error:
             _log.warning("the key log ends here: %s", error)
             self.close()
@@ -45,13 +45,20 @@ class KeyLog:
             self._fd = -1
 
 
-def _lines(secrets: HandshakeSecrets) -> str:
-    """A preshared key belongs to the ephemeral key in the line before it."""
-    named = [
-        ("LOCAL_STATIC_PRIVATE_KEY", secrets.local_static),
-        ("REMOTE_STATIC_PUBLIC_KEY", secrets.remote_static),
-        ("LOCAL_EPHEMERAL_PRIVATE_KEY", secrets.ephemeral),
-    ]
+def lines(secrets: HandshakeSecrets) -> bytes:
+    """A handshake in that format: a preshared key belongs to the ephemeral key before it."""
+    text = static_line(secrets.local_static)
+    text += _line("REMOTE_STATIC_PUBLIC_KEY", secrets.remote_static)
+    text += _line("LOCAL_EPHEMERAL_PRIVATE_KEY", secrets.ephemeral)
     if secrets.preshared_key != ZERO_KEY:
-        named.append(("PRESHARED_KEY", secrets.preshared_key))
-    return "".join(f"{name} = {b64encode(key).decode()}\n" for name, key in named)
+        text += _line("PRESHARED_KEY", secrets.preshared_key)
+    return text
+
+
+def static_line(key: Secret) -> bytes:
+    """The private key of an interface, with which the initiations of others can be read."""
+    return _line("LOCAL_STATIC_PRIVATE_KEY", key)
+
+
+def _line(name: str, key: bytes) -> bytes:
+    return f"{name} = {b64encode(key).decode()}\n".encode()

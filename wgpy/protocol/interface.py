@@ -66,9 +66,15 @@ class Interface:
     def mtu(self, mtu: int) -> None:
         self._shared.mtu = mtu
 
-    def tell_secrets(self, tell: Callable[[HandshakeSecrets], None]) -> None:
+    def tell_secrets(self, tell: Callable[[HandshakeSecrets], None] | None) -> None:
         """Call `tell` with the secrets of every handshake from now on, for a key log."""
         self._shared.tell_secrets = tell
+
+    def renew_sessions(self, now: float) -> None:
+        """Begin a handshake with every peer that there is a session with, as soon as one may."""
+        for peer in self._peers.values():
+            if peer.keypairs.current is not None:
+                peer.initiate(now, retry=True)
 
     def use_cipher(self, cipher: RowCipher) -> None:
         """Seal and open batches with it from now on."""

@@ -51,6 +51,21 @@ COMMANDS: dict[str, Command] = {
         "wgpy tells why it drops; of others there are the kernel's counters of the link only.",
         ("wgpy top", "wgpy top --once --interval 5 wg0"),
     ),
+    "capture": Command(
+        "capture:capture",
+        None,
+        "[--outer] [--keys] [--write FILE] [--count N] [--seconds SECONDS] IFACE",
+        "capture the packets of an interface, for Wireshark",
+        "The packets inside the tunnel, or with --outer its datagrams on the links below, as\n"
+        "pcapng to FILE or to standard output, until N packets, SECONDS or ^C.\n"
+        "DANGER: with --keys the file has all keys of the sessions in it, which begin anew, so\n"
+        "that Wireshark shows what is inside. Who reads it reads all their traffic and can pose\n"
+        "as this interface. Only wgpy's own daemon tells its keys, to root, and logs that it does.",
+        (
+            "wgpy capture wg0 | tshark -r -",
+            "wgpy capture --outer --keys --seconds 60 --write wg0.pcapng wg0",
+        ),
+    ),
     "showconf": Command(
         "showcommands:showconf",
         1,

@@ -8,8 +8,10 @@ from wgpy.tools.fields import FIELDS
 
 _FLAGS = "--no-tun-offloads --no-uso --no-udp-gso --no-udp-gro --no-multibuffer"
 _OPTIONS = f"-f --foreground {_FLAGS} --workers --keylog --version --help"
-_IFACE_FIRST = ("show", "top", "showconf", "set", "setconf", "addconf", "syncconf")
+_IFACE_FIRST = ("show", "top", "capture", "showconf", "set", "setconf", "addconf", "syncconf")
 _CONFIG_FIRST = ("up", "down", "save", "strip")
+_CAPTURE_OPTIONS = "--outer --keys --write --count --seconds"
+_TOP_OPTIONS = "--once --interval"
 _INTERFACE_SETTINGS = "listen-port fwmark private-key peer"
 _PEER_SETTINGS = "remove preshared-key endpoint persistent-keepalive allowed-ips peer"
 
@@ -25,8 +27,15 @@ _wgpy() {
             if ((COMP_CWORD == 2)); then
                 words=$(wgpy show interfaces 2>/dev/null)
                 [[ $command == show ]] && words+=" all interfaces --json"
+                [[ $command == top ]] && words+=" @TOP@"
+                [[ $command == capture ]] && words+=" @CAPTURE@"
             elif [[ $command == show ]]; then
                 ((COMP_CWORD == 3)) && words="@FIELDS@ --json"
+            elif [[ $command == top ]]; then
+                words="$(wgpy show interfaces 2>/dev/null) @TOP@"
+            elif [[ $command == capture ]]; then
+                words="$(wgpy show interfaces 2>/dev/null) @CAPTURE@"
+                [[ $prev == --write ]] && words= files=1
             elif [[ $command == *conf && $command != showconf ]]; then
                 ((COMP_CWORD == 3)) && files=1
             elif [[ $command == set ]]; then
@@ -62,6 +71,10 @@ _ZSH = """\
 #compdef wgpy
 autoload -U +X bashcompinit && bashcompinit
 """
+# compinit loads a file of $fpath when it is first asked, and wants an answer at once.
+_ZSH_END = """\
+[[ $zsh_eval_context[-1] == loadautofunc ]] && _bash_complete -o filenames -F _wgpy
+"""
 _FISH = """\
 complete -c wgpy -f
 complete -c wgpy -n __fish_use_subcommand -a '@OPTIONS@'
@@ -72,13 +85,15 @@ complete -c wgpy -n "__fish_seen_subcommand_from $wgpy_iface" \\
     -a '(wgpy show interfaces 2>/dev/null | string split " ")'
 complete -c wgpy -n "__fish_seen_subcommand_from show" -a 'all interfaces @FIELDS@'
 complete -c wgpy -n "__fish_seen_subcommand_from show" -l json
+complete -c wgpy -n "__fish_seen_subcommand_from top" -a '@TOP@'
+complete -c wgpy -n "__fish_seen_subcommand_from capture" -a '@CAPTURE@' -F
 complete -c wgpy -n "__fish_seen_subcommand_from set" -a '@INTERFACE_SETTINGS@ @PEER_SETTINGS@'
 complete -c wgpy -n "__fish_seen_subcommand_from set setconf addconf syncconf $wgpy_config" -F
 complete -c wgpy -n "__fish_seen_subcommand_from $wgpy_config" \\
     -a '(path basename -E /etc/wireguard/*.conf 2>/dev/null)'
 complete -c wgpy -n "__fish_seen_subcommand_from completion" -a 'bash zsh fish'
 """
-_SHELLS = {"bash": _BASH, "zsh": _ZSH + _BASH, "fish": _FISH}
+_SHELLS = {"bash": _BASH, "zsh": _ZSH + _BASH + _ZSH_END, "fish": _FISH}
 
 
 def completion(shell: str) -> None:
@@ -103,6 +118,8 @@ def script(shell: str) -> str:
         "FIELDS": " ".join(FIELDS),
         "INTERFACE_SETTINGS": _INTERFACE_SETTINGS,
         "PEER_SETTINGS": _PEER_SETTINGS,
+        "CAPTURE": _CAPTURE_OPTIONS,
+        "TOP": _TOP_OPTIONS,
         "FISH_COMMANDS": fish_commands,
         "FISH_IFACE": " ".join(_IFACE_FIRST),
         "FISH_CONFIG": " ".join(_CONFIG_FIRST),

@@ -48,6 +48,52 @@ def set(
         raise OSError(error.errno, _failure("set", error), os.fspath(path)) from None
 
 
+class KeyReader:
+    """The keys of an interface's handshakes from now on, as they come. For root alone.
+
+    OSError as for `get`; EOPNOTSUPP for another implementation, which hangs up.
+    """
+
+    def __init__(self, name: str, timeout: float = TIMEOUT, directory: Path = DIRECTORY) -> None:
+        path = socket_path(name, directory)
+        self._partial = b""
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self._socket.settimeout(timeout)
+            self._socket.connect(os.fspath(path))
+            self._socket.sendall(b"keys=1\n\n")
+            answer = b""
+            while not answer.endswith(b"\n\n"):
+                byte = self._socket.recv(1)
+                if not byte:
+                    raise OSError(errno.EOPNOTSUPP, "it does not tell keys")
+                answer += byte
+            raise_errno(answer.decode("latin-1").rstrip("\n").partition("=")[2])
+            self._socket.setblocking(False)
+        except OSError as error:
+            self._socket.close()
+            raise OSError(error.errno or errno.EIO, error.strerror, os.fspath(path)) from None
+        except UapiError as error:
+            self._socket.close()
+            raise OSError(error.errno, _failure("keys", error), os.fspath(path)) from None
+
+    def fileno(self) -> int:
+        """For select."""
+        return self._socket.fileno()
+
+    def read(self) -> bytes:
+        """The handshakes that were told meanwhile, in the format of a key log; none is cut."""
+        with contextlib.suppress(BlockingIOError):
+            while data := self._socket.recv(_READ_SIZE):
+                self._partial += data
+        told, end, rest = self._partial.rpartition(b"\n\n")
+        self._partial = rest
+        return told.replace(b"\n\n", b"\n") + b"\n" if end else b""
+
+    def close(self) -> None:
+        self._socket.close()
+
+
 def _failure(operation: str, error: UapiError) -> str:
     return f"{operation} failed: {error} ({os.strerror(error.errno)})"
 

@@ -8,8 +8,9 @@ applied as a whole when its empty line has come.
 import asyncio
 import logging
 import socket
+import struct
 from collections.abc import Callable
-from errno import EINVAL, EPROTO
+from errno import EINVAL, EPERM, EPROTO
 from pathlib import Path
 from typing import Protocol
 
@@ -22,6 +23,10 @@ _log = logging.getLogger(__name__)
 
 # Lines of an answer that are made between two turns of the loop: less than a millisecond.
 _ANSWER_LINES = 256
+# Bytes of keys that a client has not read before it is given up.
+_KEYS_LIMIT = 1024 * 1024
+# struct ucred: process, user, group.
+_UCRED = struct.Struct("3i")
 
 
 class Configurable(Protocol):
@@ -32,6 +37,9 @@ class Configurable(Protocol):
 
     def snapshot(self) -> InterfaceStats:
         """The present state."""
+
+    def follow_keys(self, write: Callable[[bytes], None]) -> Callable[[], None]:
+        """Tell the keys of every handshake; returns what ends it."""
 
 
 class UapiServer:
@@ -101,6 +109,9 @@ class UapiServer:
                 return False
             if operation in ("get=1", "get=2"):
                 await self._get(lines, writer, drops=operation == "get=2")
+            elif operation == "keys=1":
+                await self._keys(lines, writer)
+                return False
             elif operation == "set=1":
                 await self._set(lines)
                 writer.write(format_errno(0).encode())
@@ -127,8 +138,40 @@ class UapiServer:
                 await asyncio.sleep(0)
         writer.write("".join(chunk).encode())
 
+    async def _keys(self, lines: LineReader, writer: asyncio.StreamWriter) -> None:
+        """Tell root the keys of all handshakes, each with an empty line, until the client leaves.
+
+        Of our own making: see Device.follow_keys. A socket may have been handed to others.
+        """
+        if await lines.next():
+            raise UapiError(EINVAL, "expected an empty line after keys=1", 2)
+        if _user_of(writer) != 0:
+            raise UapiError(EPERM, "keys are for root alone")
+
+        def write(told: bytes) -> None:
+            if writer.is_closing():
+                return
+            writer.write(told + b"\n")
+            if writer.transport.get_write_buffer_size() > _KEYS_LIMIT:
+                writer.transport.abort()
+
+        writer.write(format_errno(0).encode())
+        end = self._device.follow_keys(write)
+        try:
+            await lines.begin()
+        finally:
+            end()
+
     async def _set(self, lines: LineReader) -> None:
         parser = SetParser(socket.if_nametoindex)
         while line := await lines.next():
             parser.feed(line)
         self._device.configure(parser.finish())
+
+
+def _user_of(writer: asyncio.StreamWriter) -> int:
+    """Who is at the other end of a unix socket."""
+    peer: socket.socket = writer.get_extra_info("socket")
+    told = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    user: int = _UCRED.unpack(told)[1]
+    return user
