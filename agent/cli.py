@@ -7,7 +7,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-_USAGE = """usage: wgpy-agent COMMAND [OPTION]...
+USAGE = """usage: wgpy-agent COMMAND [OPTION]...
 
   run        the agent of this node (--help has its options)
   dataplane  the process that userspace devices live in
@@ -38,11 +38,11 @@ def main(argv: list[str] | None = None) -> int:
         case "uninstall":
             status = _uninstall(rest)
         case "-h" | "--help":
-            print(_USAGE, end="")
+            print(USAGE, end="")
             status = 0
         case _:
             told = f"{command!r} is no command\n" if command else ""
-            print(f"{told}{_USAGE}", end="", file=sys.stderr)
+            print(f"{told}{USAGE}", end="", file=sys.stderr)
             status = _UNUSABLE
     return int(status)
 

@@ -57,7 +57,7 @@ class Options:
 
 def parse(argv: list[str], environ: Mapping[str, str]) -> Options:
     """SystemExit(2), with what is wrong on stderr, or SystemExit(0) for --help."""
-    parser = _parser(environ)
+    parser = parser_of(environ)
     told = parser.parse_args(argv)
     if not told.node:
         parser.error("no node name: give --node, or set NODE_NAME (from spec.nodeName)")
@@ -81,7 +81,8 @@ def parse(argv: list[str], environ: Mapping[str, str]) -> Options:
     )
 
 
-def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
+def parser_of(environ: Mapping[str, str]) -> argparse.ArgumentParser:
+    """What knows all options, and the help on them."""
     parser = argparse.ArgumentParser(
         prog="wgpy-agent run",
         description="Encrypt all traffic between the pods of this node and those of others.",

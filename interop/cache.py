@@ -164,9 +164,9 @@ def _apt() -> list[str]:
     ]
     if not sources.exists():
         (root / "lists" / "partial").mkdir(parents=True, exist_ok=True)
-        mirror = _mirror()
+        mirror_here = mirror()
         sources.write_text(
-            "".join(f"deb [signed-by={_KEYRING}] {mirror} {suite} main\n" for suite in SUITES)
+            "".join(f"deb [signed-by={_KEYRING}] {mirror_here} {suite} main\n" for suite in SUITES)
         )
         try:
             run("apt-get", *options, "update", timeout=300)
@@ -176,7 +176,7 @@ def _apt() -> list[str]:
     return options
 
 
-def _mirror() -> str:
+def mirror() -> str:
     """The mirror that this machine's own Debian comes from.
 
     :raises CommandFailed: apt here knows no Debian mirror.

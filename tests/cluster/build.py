@@ -60,7 +60,7 @@ def _fetch(apt: Path, target: Path) -> str:
     """Unpack Debian's source to `target`; its version."""
     (apt / "lists" / "partial").mkdir(parents=True, exist_ok=True)
     sources = apt / "sources.list"
-    sources.write_text(f"deb-src [signed-by={_KEYRING}] {cache._mirror()} {_SUITE} main\n")
+    sources.write_text(f"deb-src [signed-by={_KEYRING}] {cache.mirror()} {_SUITE} main\n")
     options = (
         f"-oDir::Etc::sourcelist={sources}",
         "-oDir::Etc::sourceparts=-",

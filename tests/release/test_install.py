@@ -1,0 +1,87 @@
+"""The wheel goes into systems that have nothing but a Python, and works there."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.docs.pages import ROOT, blocks
+from tests.release.roots import SYSTEMS, root, wheels
+from tests.release.test_build import build
+from wgpy import __version__
+
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("release")]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    (wheel,) = build(tmp_path_factory.mktemp("release"), 0).glob("*.whl")
+    return wheel
+
+
+@pytest.mark.parametrize("python", SYSTEMS)
+def test_it_installs_and_runs(python: str, wheel: Path, tmp_path: Path) -> None:
+    with root(python, tmp_path) as system:
+        wheels(f"{wheel}[agent]", python, system.path / "wheels")
+        system.run(
+            f"{system.python} -m venv /opt/wgpy\n"
+            "/opt/wgpy/bin/pip install --quiet --no-index --find-links /wheels 'wgpy[agent]'\n"
+            "/opt/wgpy/bin/pip check"
+        )
+        said = system.run(
+            "PATH=$PATH:/opt/wgpy/bin\n"
+            "wgpy --version\n"
+            "wgpy-agent --help > /dev/null\n"
+            "wgpy wg0\n"
+            "wgpy genkey > /key\n"
+            "wgpy set wg0 listen-port 51820 private-key /key\n"
+            "ip link set wg0 up\n"
+            "wgpy show wg0 listen-port\n"
+            "ip link delete wg0\n"
+        )
+        assert said.split("\n")[:2] == [f"wgpy {__version__}", "51820"]
+        assert (system.path / "opt/wgpy/share/man/man1/wgpy.1").is_file()
+
+
+def test_the_install_page_installs_on_debian(tmp_path: Path) -> None:
+    """Its commands, as they are; only where pip finds packages is another place."""
+    page = ROOT / "docs" / "install.md"
+    commands = [
+        block.text for block in blocks(page) if block.tested and __file__.endswith(block.tested)
+    ]
+    assert len(commands) == 2, "a clone and a unit"
+    with root("3.11", tmp_path) as system:
+        ignored = shutil.ignore_patterns(".*", "__pycache__", "dist")
+        shutil.copytree(ROOT, system.path / "wgpy", ignore=ignored)
+        wheels(f"{ROOT}", "3.11", system.path / "wheels")
+        wheels("hatchling", "3.11", system.path / "wheels")
+        settings = "[install]\nno-index = true\nfind-links = /wheels\n"
+        (system.path / "etc/pip.conf").write_text(settings)
+        system.run("cd /wgpy\n" + "".join(commands).replace("systemctl", ": systemctl"))
+        assert system.run("wgpy --version") == f"wgpy {__version__}\n"
+        assert (system.path / "etc/systemd/system/wgpy@.service").is_file()
+
+
+def test_the_steps_of_the_containerfile_make_an_agent(tmp_path: Path) -> None:
+    """Without an engine: its COPY and its pip line, on the Python that it names."""
+    text = (ROOT / "Containerfile").read_text()
+    (python,) = set(re.findall(r"^FROM docker.io/library/python:([\d.]+)-slim", text, re.MULTILINE))
+    install = re.search(r"^RUN (python -m venv .*)$", text, re.MULTILINE)
+    entry = re.search(r'^ENTRYPOINT \["(.*)"\]$', text, re.MULTILINE)
+    assert install and entry
+    with root(python, tmp_path) as system:
+        for source in re.findall(r"^COPY (.*) /src/\S*$", text, re.MULTILINE):
+            for name in source.split():
+                copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+                target = system.path / "src" / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                copy(ROOT / name, target)
+        wheels(f"{ROOT}[agent]", python, system.path / "wheels")
+        wheels("hatchling", python, system.path / "wheels")
+        settings = "[install]\nno-index = true\nfind-links = /wheels\n"
+        (system.path / "etc/pip.conf").write_text(settings)
+        system.run(f"ln -s {system.python} /usr/bin/python\n{install[1]}")
+        assert "doctor" in system.run(f"{entry[1]} --help")
