@@ -8,7 +8,7 @@ ifeq ($(shell uname -m),x86_64)
 TOOLS += $(shell . /etc/os-release && [ "$${VERSION_ID:-99}" -lt 13 ] && echo libipsec-mb1 || echo libipsec-mb2)
 endif
 
-.PHONY: help demo test endure check interop bench dev tools root clean
+.PHONY: help demo test endure check interop bench docs dev tools root clean
 
 help:
 	@echo "make demo     an encrypted tunnel between two network namespaces, shown at work (root)"
@@ -17,6 +17,7 @@ help:
 	@echo "make check    lint, types, layering and unit tests (no root)"
 	@echo "make interop  against other implementations of WireGuard, into interop/matrix.md (root)"
 	@echo "make bench    each stage, and side by side with wireguard-go, into docs/bench (root)"
+	@echo "make docs     the documentation, into docs/_build (no root)"
 
 demo: root
 	@sh scripts/venv.sh
@@ -52,5 +53,9 @@ tools:
 root:
 	@sh scripts/root.sh
 
+docs: dev
+	@$(PYTHON) -m sphinx -q -W --keep-going docs docs/_build
+	@echo "docs/_build/index.html"
+
 clean:
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv build dist docs/_build *.egg-info .mypy_cache .ruff_cache .pytest_cache

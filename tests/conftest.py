@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.docs.pages import not_run
+
 # How long one example takes says more of the machine than of what is tested.
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
@@ -41,3 +43,8 @@ def _missing() -> str:
     if packages:
         return f"system tests need what is missing: apt-get install {' '.join(sorted(packages))}"
     return ""
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What the documentation has and no test runs is told each time."""
+    terminalreporter.write_line(f"commands of the documentation that no test runs: {not_run()}")
