@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument(
         "--implementation",
-        default="wgpy",
+        default=matrix.NOTED,
         metavar="CMD",
         help="the command under test, or a counterpart that is one",
     )

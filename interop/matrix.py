@@ -10,6 +10,8 @@ from interop.counterparts import COUNTERPARTS
 from interop.results import Result
 from interop.scenarios import SCENARIOS
 
+NOTED = "wgpy"
+"""The implementation that notes.md is about: what no cell can say."""
 _SIGNS = {
     "pass": "pass",
     "fail": "**FAIL**",
@@ -50,8 +52,8 @@ def write(path: Path, implementation: str, version: str, results: Iterable[Resul
     lines += _reasons("What did not pass, and why", bad)
     before = [r for r in plays if r is not cells[r.scenario, r.counterpart]]
     lines += _reasons("Played again, and what came of it before", before)
-    # What no cell can say.
-    lines += ["", Path(__file__).with_name("notes.md").read_text().rstrip()]
+    if implementation == NOTED:
+        lines += ["", Path(__file__).with_name("notes.md").read_text().rstrip()]
     path.write_text("\n".join(lines) + "\n")
 
 
