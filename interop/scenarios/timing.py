@@ -103,10 +103,10 @@ def _gaps(wire: Capture, end: End) -> list[float]:
     times: dict[int, list[float]] = {}
     for message in wire.messages(INITIATION, end.outer()):
         times.setdefault(message.destination_port, []).append(message.at)
-    counts = {len(at) for at in times.values()}
+    fewest = min(map(len, times.values()), default=0)
     name = end.implementation.name
     expect(len(times) == _PEERS, f"{name} initiated to {len(times)} of {_PEERS} peers")
-    expect(counts <= {3, 4}, f"{name} initiated {counts} times in 17 s")
+    expect(fewest >= 3, f"{name} initiated {fewest} times in 17 s")
     return [later - at for one in times.values() for at, later in itertools.pairwise(one)]
 
 
