@@ -5,7 +5,6 @@ messages must be the inner parts of ours, byte for byte.
 """
 
 import hashlib
-import hmac
 from dataclasses import replace
 
 import pytest
@@ -297,12 +296,3 @@ def test_parsers_raise_nothing_but_message_errors(data: bytes) -> None:
             reserved[position] = 1
             with pytest.raises(MessageError):
                 parse(bytes(reserved))
-
-
-def test_hmac_of_the_key_derivation_is_the_standard_one() -> None:
-    from wgpy.protocol.crypto import kdf2
-
-    key, data = b"k" * 32, b"d" * 32
-    secret = hmac.new(key, data, "blake2s").digest()
-    first = hmac.new(secret, b"\x01", "blake2s").digest()
-    assert kdf2(key, data) == (first, hmac.new(secret, first + b"\x02", "blake2s").digest())

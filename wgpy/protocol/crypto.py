@@ -1,7 +1,6 @@
-"""The primitives of section 5.4 under the paper's names, all of them from libraries."""
+"""The primitives of section 5.4 under the paper's names, from libraries."""
 
 import hashlib
-import hmac
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
@@ -16,6 +15,10 @@ from nacl.exceptions import CryptoError
 from wgpy.protocol.constants import MAC_LEN
 
 Buffer = bytes | bytearray | memoryview
+
+# Of HMAC: what each byte of a key becomes.
+_INNER, _OUTER = (bytes(byte ^ pad for byte in range(256)) for pad in (0x36, 0x5C))
+_HASH_BLOCK = 64
 
 
 class AuthenticationError(Exception):
@@ -38,22 +41,26 @@ def mac(key: Buffer, *parts: Buffer) -> bytes:
     return state.digest()
 
 
-def _hmac(key: Buffer, data: Buffer) -> bytes:
-    # Given the name, Python would ask OpenSSL, which is slower for so little.
-    return hmac.digest(key, data, hashlib.blake2s)
+def _hmac(key: bytes, data: Buffer) -> bytes:
+    # RFC 2104. An initiation takes 21 of these: hmac.digest has the same in a third more time,
+    # from OpenSSL in twice as much.
+    block = key.ljust(_HASH_BLOCK, b"\0")
+    inner = hashlib.blake2s(block.translate(_INNER) + data).digest()
+    return hashlib.blake2s(block.translate(_OUTER) + inner).digest()
 
 
-def kdf1(key: Buffer, data: Buffer) -> bytes:
+def kdf1(key: bytes, data: Buffer) -> bytes:
+    """Of a key of at most 64 bytes, as all of the handshake are."""
     return _hmac(_hmac(key, data), b"\x01")
 
 
-def kdf2(key: Buffer, data: Buffer) -> tuple[bytes, bytes]:
+def kdf2(key: bytes, data: Buffer) -> tuple[bytes, bytes]:
     t0 = _hmac(key, data)
     t1 = _hmac(t0, b"\x01")
     return t1, _hmac(t0, t1 + b"\x02")
 
 
-def kdf3(key: Buffer, data: Buffer) -> tuple[bytes, bytes, bytes]:
+def kdf3(key: bytes, data: Buffer) -> tuple[bytes, bytes, bytes]:
     t0 = _hmac(key, data)
     t1 = _hmac(t0, b"\x01")
     t2 = _hmac(t0, t1 + b"\x02")
