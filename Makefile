@@ -8,13 +8,14 @@ ifeq ($(shell uname -m),x86_64)
 TOOLS += $(shell . /etc/os-release && [ "$${VERSION_ID:-99}" -lt 13 ] && echo libipsec-mb1 || echo libipsec-mb2)
 endif
 
-.PHONY: help demo test endure check interop bench docs dev tools root clean
+.PHONY: help demo test endure check release interop bench docs dev tools root clean
 
 help:
 	@echo "make demo     an encrypted tunnel between two network namespaces, shown at work (root)"
 	@echo "make test     all tests (root)"
 	@echo "make endure   the agent through outages of the API server, 20 minutes (root)"
 	@echo "make check    lint, types, layering and unit tests (no root)"
+	@echo "make release  wheel and sdist into dist, after tries on fresh systems, 10 minutes (root)"
 	@echo "make interop  against other implementations of WireGuard, into interop/matrix.md (root)"
 	@echo "make bench    each stage, and side by side with wireguard-go, into docs/bench (root)"
 	@echo "make docs     the documentation, into docs/_build (no root)"
@@ -31,11 +32,15 @@ check: dev
 	@$(PYTHON) -m pytest -q -n auto -m "not system"
 
 test: root dev tools
-	@$(PYTHON) -m pytest -q -n auto --dist loadgroup -m "not alone and not endurance"
+	@$(PYTHON) -m pytest -q -n auto --dist loadgroup -m "not alone and not endurance and not release"
 	@$(PYTHON) -m pytest -q -m alone
 
 endure: root dev tools
 	@$(PYTHON) -m pytest -v -m endurance
+
+release: root dev tools
+	@$(PYTHON) -m pytest -v -m "release or not system" tests/release
+	@SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(PYTHON) -m build
 
 interop: root dev tools
 	@$(PYTHON) -m interop matrix

@@ -33,7 +33,15 @@ def build(directory: Path, age: float) -> Path:
     shutil.copytree(ROOT, checkout, ignore=shutil.ignore_patterns(*_LEFT_OUT))
     for path in checkout.rglob("*"):
         os.utime(path, (time.time() - age, time.time() - age))
-    command = [sys.executable, "-m", "build", "--outdir", str(target), str(checkout)]
+    command = [
+        sys.executable,
+        "-m",
+        "build",
+        "--no-isolation",
+        "--outdir",
+        str(target),
+        str(checkout),
+    ]
     environment = os.environ | {"SOURCE_DATE_EPOCH": _EPOCH, "TZ": "UTC" if age else "Asia/Tokyo"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

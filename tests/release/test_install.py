@@ -13,7 +13,7 @@ from tests.release.roots import SYSTEMS, root, wheels
 from tests.release.test_build import build
 from wgpy import __version__
 
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("release")]
+pytestmark = [pytest.mark.system, pytest.mark.release]
 
 
 @pytest.fixture(scope="module")
