@@ -22,7 +22,10 @@ from interop.tunnel import PORT, End
 Policy = Callable[[bool, bytes], Iterable[bytes]]
 """From (does it go to right?, datagram) to what is forwarded in its place."""
 
-ADDRESS = "10.80.0.9"
+ADDRESS, ADDRESS_V6 = "10.80.0.9", "fd80::9"
+_FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
+_ADDRESS = {4: ADDRESS, 6: ADDRESS_V6}
+_CLASS = {4: (socket.IPPROTO_IP, socket.IP_TOS), 6: (socket.IPPROTO_IPV6, socket.IPV6_TCLASS)}
 _SO_RCVBUFFORCE = 33
 _BURST = 32
 _PAUSE = 0.002
@@ -35,22 +38,30 @@ def forward(to_right: bool, datagram: bytes) -> Iterable[bytes]:
 
 
 class Relay:
-    """Forwards while the block runs; `policy` may be replaced at any time."""
+    """Forwards while the block runs; `policy` may be replaced at any time.
 
-    def __init__(self, namespace: Namespace, right: End, policy: Policy = forward) -> None:
-        self.policy = policy
+    Left and right are reached over IP `version`; what goes to right has the `traffic_class`.
+    """
+
+    def __init__(
+        self, namespace: Namespace, right: End, version: int = 4, traffic_class: int = 0
+    ) -> None:
+        self.policy: Policy = forward
+        self._version = version
+        self._class = traffic_class
         self.namespace = namespace
-        self._right = (right.outer(), PORT)
+        self._right = (right.outer(version), PORT)
         self._left: tuple[str, int] | None = None
-        self._outside = namespace.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._outside.bind((ADDRESS, PORT))
+        self._outside = namespace.socket(_FAMILY[version], socket.SOCK_DGRAM)
+        self._outside.bind((_ADDRESS[version], PORT))
         self._outside.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 8 << 20)
         self._inside = self._connected()
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def _connected(self) -> socket.socket:
-        made = self.namespace.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        made = self.namespace.socket(_FAMILY[self._version], socket.SOCK_DGRAM)
+        made.setsockopt(*_CLASS[self._version], self._class)
         made.connect(self._right)
         return made
 

@@ -4,25 +4,14 @@ from __future__ import annotations
 
 from interop.counterparts.base import Implementation
 from interop.netns import Lab
-from interop.router import routed_pair
+from interop.scenarios.loss import through_a_relay
 from interop.scenarios.registry import scenario
 from interop.shell import expect
-from interop.tunnel import tunnel
+from interop.tunnel import End, tunnel
 from interop.wire import DATA, Capture, capture
 
 _NOT_ECT, _ECT1, _ECT0, _CE = range(4)
 _DSCP = 46 << 2
-_RULES = """\
-table inet congested {
-    chain through {
-        type filter hook forward priority mangle
-        meta l4proto udp meta nfproto ipv4 ip ecn set ce
-        meta l4proto udp meta nfproto ipv6 @nh,8,8 set 0x30
-    }
-}
-"""
-"""In IPv6 the mark's byte alone: `ip6 ecn set` writes the version as well, which new kernels
-do not do."""
 
 
 @scenario()
@@ -42,26 +31,25 @@ def ecn(lab: Lab, left: Implementation, right: Implementation) -> None:
 
 @scenario()
 def congestion_on_the_way(lab: Lab, left: Implementation, right: Implementation) -> None:
-    """A router marks all it forwards: right's host sees the mark on each packet that can bear it.
+    """A relay marks all it forwards: right's host sees the mark on each packet that can bear it.
 
     left ══ DSCP 46 and ECT(0), ECT(1), CE, not ECT ══ right: DSCP 46 and CE, CE, CE, not ECT
-         ─────── router: sets CE outside ───────         over v4, v6
+         ─────── relay: sends with CE outside ────         over v4, v6
     """
     for outer in (4, 6):
-        with Lab(lab.directory) as room:
-            _congested(room, left, right, outer)
+        with (
+            Lab(lab.directory) as room,
+            through_a_relay(room, left, right, outer, _CE) as (a, b, _),
+        ):
+            a.ping(b)
+            _congested(room, a, b, outer)
 
 
-def _congested(lab: Lab, left: Implementation, right: Implementation, outer: int) -> None:
-    a, b, router = routed_pair(lab, left, right)
-    b.add_peer(a)
-    a.add_peer(b, outer)
-    a.ping(b)
-    router.run("nft", "-f", "-", stdin=_RULES)
+def _congested(lab: Lab, a: End, b: End, outer: int) -> None:
     with capture(b.namespace, lab.directory) as wire:
         a.ping(b)
-    outside = {message.traffic_class for message in wire.messages(DATA, a.outer(outer))}
-    expect(outside == {_CE}, f"the router marks nothing over v{outer}: traffic class {outside}")
+    outside = {m.traffic_class for m in wire.messages(DATA) if m.destination == b.outer(outer)}
+    expect(outside == {_CE}, f"the relay marks nothing over v{outer}: traffic class {outside}")
     for inner in (4, 6):
         for inside, wanted in ((_ECT0, _CE), (_ECT1, _CE), (_CE, _CE), (_NOT_ECT, _NOT_ECT)):
             arrived = Capture(b.namespace, b.interface)

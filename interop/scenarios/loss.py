@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 from interop.counterparts.base import Implementation
 from interop.netns import Lab, add_address
-from interop.relay import ADDRESS, Relay
+from interop.relay import ADDRESS, ADDRESS_V6, Relay
 from interop.scenarios.bulk import transfer
 from interop.scenarios.registry import scenario
 from interop.shell import expect
@@ -20,15 +20,21 @@ _RETRY = 5.0
 
 @contextlib.contextmanager
 def through_a_relay(
-    lab: Lab, left: Implementation, right: Implementation
+    lab: Lab,
+    left: Implementation,
+    right: Implementation,
+    version: int = 4,
+    traffic_class: int = 0,
 ) -> Iterator[tuple[End, End, Relay]]:
     middle = lab.namespace("relay")
     a, b = ends_on_a_switch(lab, left, right, middle)
     add_address(middle, "eth0", f"{ADDRESS}/24")
+    add_address(middle, "eth0", f"{ADDRESS_V6}/64")
     b.add_peer(a)
     a.add_peer(b)
-    a.configure(f"peer {b.keys.public} endpoint {ADDRESS}:{PORT}")
-    with Relay(middle, b) as relay:
+    address = ADDRESS if version == 4 else f"[{ADDRESS_V6}]"
+    a.configure(f"peer {b.keys.public} endpoint {address}:{PORT}")
+    with Relay(middle, b, version, traffic_class) as relay:
         yield a, b, relay
 
 
