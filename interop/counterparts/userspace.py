@@ -97,6 +97,7 @@ class Userspace(Implementation):
         keys = str(log.with_suffix(".keys"))
         options = [word.replace(_KEYLOG, keys) for word in self.command[1:]]
         argv = [self.executable(), *options, interface]
+        shown = f"{self.command[0].rpartition('/')[2]} {interface}"
         with log.open("ab") as output:
             process = namespace.start(
                 *argv,
@@ -111,13 +112,13 @@ class Userspace(Implementation):
             if process.poll() is not None:
                 words = log.read_text(errors="replace").strip()[-1000:]
                 kind = _LostSocket if words.endswith(_LOST) else ScenarioFailed
-                raise kind(f"{shlex.join(argv)} ended at once: {words}")
+                raise kind(f"{shown} ended at once: {words}")
             with contextlib.suppress(CommandFailed):
                 namespace.run("wg", "show", interface)
                 return True
             return False
 
-        wait_until(f"{shlex.join(argv)} answers `wg show`", ready, _READY)
+        wait_until(f"{shown} answers `wg show`", ready, _READY)
         return Daemon(process, interface, log)
 
 
