@@ -8,7 +8,7 @@ ifeq ($(shell uname -m),x86_64)
 TOOLS += $(shell . /etc/os-release && [ "$${VERSION_ID:-99}" -lt 13 ] && echo libipsec-mb1 || echo libipsec-mb2)
 endif
 
-.PHONY: help demo test endure check release interop bench docs dev tools root clean
+.PHONY: help demo test endure check release interop bench docs links dev tools root clean
 
 help:
 	@echo "make demo     an encrypted tunnel between two network namespaces, shown at work (root)"
@@ -61,6 +61,10 @@ root:
 docs: dev
 	@$(PYTHON) -m sphinx -q -W --keep-going docs docs/_build
 	@echo "docs/_build/index.html"
+
+# Those to other places: needs the internet, so it is no part of `make check`.
+links: dev
+	@$(PYTHON) -m sphinx -q -b linkcheck docs docs/_build/links
 
 clean:
 	rm -rf .venv build dist docs/_build *.egg-info .mypy_cache .ruff_cache .pytest_cache
