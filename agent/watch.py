@@ -69,7 +69,6 @@ class Cache(Generic[T]):
         parse: Callable[[Json], T | None],
         changed: Callable[[], None],
         pace: Pace,
-        query: Query = (),
     ) -> None:
         self._source = source
         self._kind = kind
@@ -77,7 +76,6 @@ class Cache(Generic[T]):
         self._parse = parse
         self._changed = changed
         self._pace = pace
-        self._query = tuple(query)
         self._items: dict[str, T] = {}
         self._refused: dict[str, Problem] = {}
         self._version: str | None = None
@@ -116,7 +114,7 @@ class Cache(Generic[T]):
         refused: dict[str, Problem] = {}
         page: tuple[tuple[str, str], ...] = ()
         while True:
-            answer = await self._source.get(self._path, (*self._query, ("limit", _PAGE), *page))
+            answer = await self._source.get(self._path, (("limit", _PAGE), *page))
             for told in _items(answer):
                 self._put(items, refused, str(_mapping(told.get("metadata")).get("name", "")), told)
             metadata = _mapping(answer.get("metadata"))
@@ -130,7 +128,6 @@ class Cache(Generic[T]):
         """One watch; returns when the server ends it."""
         began = self._pace.clock()
         query = (
-            *self._query,
             ("allowWatchBookmarks", "true"),
             ("resourceVersion", self._version or ""),
         )

@@ -22,10 +22,13 @@ def diff(current: InterfaceStats, desired: InterfaceChange) -> InterfaceChange:
     """
     known = {peer.public_key: peer for peer in current.peers}
     wanted = {peer.public_key: peer for peer in desired.peers if not peer.remove}
-    owners = {network: peer.public_key for peer in wanted.values() for network in _networks(peer)}
+    # Of thousands nearly all are so already, and to ask for each prefix whose it is takes long.
+    other = [peer for peer in wanted.values() if not _is_so(known.get(peer.public_key), peer)]
+    among = wanted.values() if other else ()
+    owners = {network: peer.public_key for peer in among for network in _networks(peer)}
     changes = [
         change
-        for peer in wanted.values()
+        for peer in other
         if (change := _peer_change(known.get(peer.public_key), peer, owners)) is not None
     ]
     # Last, so that what others take over from them is never without an owner.
@@ -36,6 +39,24 @@ def diff(current: InterfaceStats, desired: InterfaceChange) -> InterfaceChange:
         listen_port=None if port == current.listen_port or port == 0 else port,
         fwmark=None if desired.fwmark == current.fwmark else desired.fwmark,
         peers=tuple(changes),
+    )
+
+
+def _is_so(known: PeerStats | None, wanted: PeerChange) -> bool:
+    """Whether nothing is to be done, as far as can be told without the other peers.
+
+    A prefix has one owner on a device: of two who are to have it, one is not so.
+    """
+    return (
+        known is not None
+        and (wanted.preshared_key or ZERO_KEY) == known.preshared_key
+        and wanted.endpoint in (None, known.endpoint)
+        and (wanted.persistent_keepalive or 0) == known.persistent_keepalive
+        and len(wanted.allowed_ips) == len(known.allowed_ips)
+        and all(
+            not allowed.remove and allowed.network == network
+            for allowed, network in zip(wanted.allowed_ips, known.allowed_ips, strict=True)
+        )
     )
 
 

@@ -7,6 +7,7 @@ sign or a leading zero, which its newer releases refuse as well.
 
 import binascii
 from collections.abc import Callable
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TypeAlias
 
@@ -16,6 +17,8 @@ from wgpy.protocol.config import AllowedIPChange, Endpoint, Network, Secret
 ScopeResolver: TypeAlias = Callable[[str], int]
 
 _KEY_HEX_LEN = 64
+# Who asks a device asks again, and gets the same allowed IPs: those of 10,000 peers, some each.
+_NETWORKS = 1 << 16
 
 
 def shown(value: str) -> str:
@@ -94,6 +97,7 @@ def _scope_index(zone: str, scope: ScopeResolver) -> int:
         raise ValueError from None
 
 
+@lru_cache(_NETWORKS)
 def parse_network(value: str) -> Network:
     """`ADDRESS/LENGTH` in either family; bits beyond the length are cleared."""
     address, slash, length = value.partition("/")
