@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from math import inf
 from os import urandom
 from typing import Protocol
 
@@ -11,6 +12,9 @@ from agent.lanefacts import Timing
 from agent.model import Address, NodeFacts, Problem, WireGuardNode
 from agent.topology import Desired
 from wgpy.protocol.config import Network
+
+# Seconds: it is a question for each endpoint, and routes of others may change all the time.
+_BETWEEN_MEASURES = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +87,13 @@ class Reconciler:
         self._timing = timing
         self._decisions: Decisions | None = None
         self._mtus: dict[Address, int] = {}
+        # Of which endpoints, and when.
         self._measured: frozenset[Address] | None = None
+        self._measured_at = -inf
+        self._paths_changed = False
 
     def reconcile(self, caches: Caches, look: frozenset[str] | None, rotate: bool) -> Result:
-        """`look` names the resources that may have changed; None: all. NetworkError.
+        """`look` names what may have changed, resources and "paths"; None: all. NetworkError.
 
         `rotate` asks for new keys. The first pass adopts what an earlier agent has left.
         """
@@ -102,7 +109,7 @@ class Reconciler:
             devices,
             self._machine.routes(),
             caches.confirmed,
-            self._path_mtus(caches.published, look is None),
+            self._path_mtus(caches.published, look),
         )
         # When nothing can fail any more: who asks again after a failure asks for one rotation.
         if rotate:
@@ -121,10 +128,14 @@ class Reconciler:
         )
 
     def _path_mtus(
-        self, published: Mapping[str, WireGuardNode], measure: bool
+        self, published: Mapping[str, WireGuardNode], look: frozenset[str] | None
     ) -> dict[Address, int]:
+        """Measured when there are others, at each look at everything, and when paths change."""
         endpoints = frozenset(a for node in published.values() for a in node.endpoints)
-        if measure or endpoints != self._measured:
+        now = self._clock()
+        self._paths_changed |= look is not None and "paths" in look
+        rested = now - self._measured_at >= _BETWEEN_MEASURES
+        if look is None or endpoints != self._measured or (self._paths_changed and rested):
             self._mtus = self._machine.path_mtus(endpoints)
-            self._measured = endpoints
+            self._measured, self._measured_at, self._paths_changed = endpoints, now, False
         return self._mtus

@@ -3,7 +3,7 @@
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
-from errno import ENOBUFS
+from errno import ENOBUFS, EPROTONOSUPPORT
 from ipaddress import IPv4Network, IPv6Network
 from struct import Struct
 from typing import TypeAlias
@@ -20,6 +20,7 @@ _NFT_GROUPS = (7,)
 # Types of rtnetlink without the last two bits, which tell new (0) from gone (1).
 _NFNL_SUBSYS_NFTABLES = 10
 _IFLA_IFNAME = 3
+_IFLA_MTU = 4
 _RTA_DST = 1
 _RTA_TABLE = 15
 _FRA_PRIORITY = 6
@@ -50,6 +51,8 @@ class LinkEvent:
     index: int
     name: str
     gone: bool
+    # Bytes; 0 where the event does not say.
+    mtu: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,7 @@ class RouteEvent:
     prefix: Network | None
     # By protocol number or table.
     ours: bool
+    table: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +94,14 @@ def route_socket() -> socket.socket:
     return _subscribed(socket.NETLINK_ROUTE, _ROUTE_GROUPS)
 
 
-def nft_socket() -> socket.socket:
-    """Events of nftables. OSError."""
-    return _subscribed(_NETLINK_NETFILTER, _NFT_GROUPS)
+def nft_socket() -> socket.socket | None:
+    """Events of nftables; None where the kernel has none. OSError."""
+    try:
+        return _subscribed(_NETLINK_NETFILTER, _NFT_GROUPS)
+    except OSError as error:
+        if error.errno != EPROTONOSUPPORT:
+            raise
+        return None
 
 
 def _subscribed(protocol: int, groups: tuple[int, ...]) -> socket.socket:
@@ -137,8 +146,9 @@ def _decode_route(kind: int, body: bytes) -> Message | None:
     match kind & ~3:
         case 16:  # RTM_NEWLINK
             _, _, index, _, _ = _IFINFOMSG.unpack_from(body)
-            name = _attributes(body, _IFINFOMSG.size).get(_IFLA_IFNAME, b"")
-            return LinkEvent(index, _text(name), gone)
+            found = _attributes(body, _IFINFOMSG.size)
+            (mtu,) = _NUMBER.unpack(found.get(_IFLA_MTU, bytes(4)))
+            return LinkEvent(index, _text(found.get(_IFLA_IFNAME, b"")), gone, mtu)
         case 20:  # RTM_NEWADDR
             return AddressEvent(_IFADDRMSG.unpack_from(body)[4])
         case 24:  # RTM_NEWROUTE
@@ -163,7 +173,7 @@ def _decode_route_event(body: bytes) -> RouteEvent:
         prefix = kind((destination, length))
     if full := found.get(_RTA_TABLE):
         (table,) = _NUMBER.unpack(full)
-    return RouteEvent(prefix, protocol == PROTOCOL or table == TABLE)
+    return RouteEvent(prefix, protocol == PROTOCOL or table == TABLE, table)
 
 
 def _decode_nft(kind: int, body: bytes) -> Message | None:

@@ -1,7 +1,8 @@
 """One file descriptor that tells when something that is ours to keep has changed.
 
 Netlink for links, addresses, routes, rules, settings (of both families) and nftables; a busy node
-has many such events, most of them about pods, and only ours count. Inotify for files.
+has many such events, most of them about pods, and only ours count, and those that may change how
+large a packet to another node may be: "paths". Inotify for files.
 """
 
 import select
@@ -14,10 +15,14 @@ from typing import Self
 from agent.network import neighbours, netlinkevents, ruleset
 from agent.network.filewatch import FileWatch
 from agent.network.netlinkevents import Message
+from agent.network.rtnetlink import MAIN, open_rtnetlink
 from wgpy.protocol.config import Network
 
 # When netlink's events were lost.
-EVERYTHING = frozenset({"lanes", "links", "guard", "routes", "sysctls", "firewall", "neighbours"})
+EVERYTHING = frozenset(
+    {"lanes", "links", "guard", "routes", "sysctls", "firewall", "neighbours", "paths"}
+)
+_PATHS = frozenset({"paths"})
 _TABLES = {
     ruleset.TABLE_NAME: frozenset({"firewall"}),
     neighbours.TABLE_NAME: frozenset({"neighbours"}),
@@ -49,9 +54,15 @@ class Watch:
         self._files = [("cni", FileWatch(path.parent, path.name)) for path in cni]
         if attachments:
             self._files.append(("neighbours", FileWatch(attachments)))
-        self._sockets = netlinkevents.route_socket(), netlinkevents.nft_socket()
+        tables = netlinkevents.nft_socket()
+        self._sockets = [netlinkevents.route_socket(), *([tables] if tables else [])]
         # After subscribing. Events of addresses and settings name devices by their index only.
-        self._indexes = {i for i, name in socket.if_nameindex() if name in self._devices}
+        with open_rtnetlink() as ip:
+            links = list(ip.get_links())
+        names = {link["index"]: link.get_attr("IFLA_IFNAME") for link in links}
+        self._indexes = {index for index, name in names.items() if name in self._devices}
+        # Of all links, as an event tells only what is now.
+        self._mtus: dict[int, int] = {link["index"]: link.get_attr("IFLA_MTU") for link in links}
         self._epoll = select.epoll()
         for source in self._sources():
             self._epoll.register(source, select.EPOLLIN)
@@ -89,14 +100,17 @@ class Watch:
 
     def _concerned(self, message: Message) -> frozenset[str]:
         match message:
-            case netlinkevents.LinkEvent(index, name, gone):
-                return self._concerned_by_link(index, name, gone)
+            case netlinkevents.LinkEvent(index, name, gone, mtu):
+                resized = self._resized(index, gone, mtu)
+                return self._concerned_by_link(index, name, gone) | resized
             case netlinkevents.AddressEvent(index) if index in self._indexes:
                 # Routes go with the address that they name as their source.
                 return frozenset({"links", "routes"})
-            case netlinkevents.RouteEvent(prefix, ours):
+            case netlinkevents.RouteEvent(prefix, ours, table):
                 if ours or any(_overlap(prefix, network) for network in self.overlay):
                     return frozenset({"guard", "routes"})
+                if table == MAIN and _leads_away(prefix):
+                    return _PATHS
             case netlinkevents.RuleEvent(ours=True):
                 return frozenset({"routes"})
             case netlinkevents.SettingEvent(index) if index is None or index in self._indexes:
@@ -116,6 +130,18 @@ class Watch:
         else:
             self._indexes.add(index)
         return frozenset({"lanes", "links", "routes", "sysctls"})
+
+    def _resized(self, index: int, gone: bool, mtu: int) -> frozenset[str]:
+        """A link that comes or goes is no path yet, or none any more: its routes tell of that."""
+        before = self._mtus.pop(index, mtu)
+        if not gone:
+            self._mtus[index] = mtu
+        return frozenset() if gone or before == mtu or index in self._indexes else _PATHS
+
+
+def _leads_away(prefix: Network | None) -> bool:
+    # Every new interface has routes of these kinds.
+    return prefix is None or not (prefix.is_link_local or prefix.is_multicast)
 
 
 def _overlap(one: Network | None, other: Network) -> bool:

@@ -157,6 +157,27 @@ def test_paths_are_measured_when_endpoints_change_and_at_a_full_look() -> None:
     assert {route.mtu for route in result.decision.desired.pod_routes} == {1380}
 
 
+def test_paths_that_change_are_measured_at_once_and_then_now_and_then() -> None:
+    rig = Rig()
+    alone = replace(EVERYTHING, published={"peer": published("peer", ip_address("192.0.2.2"))})
+    changed = frozenset({"paths"})
+    rig.turn(alone)
+    rig.now = 100.0
+    rig.turn(alone, changed)
+    assert len(rig.host.measured) == 2
+    # One second a pass.
+    for _ in range(3):
+        rig.turn(alone, changed)
+    assert len(rig.host.measured) == 2
+    # What was put off is not forgotten.
+    for _ in range(3):
+        rig.turn(alone)
+    assert len(rig.host.measured) == 3
+    for _ in range(10):
+        rig.turn(alone)
+    assert len(rig.host.measured) == 3
+
+
 def test_a_wish_for_new_keys_gives_both_lanes_new_ones() -> None:
     rig = Rig()
     before = settled(rig, rig.turn())

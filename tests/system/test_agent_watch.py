@@ -14,7 +14,7 @@ from tests.system.tunhost import Namespace
 
 pytestmark = pytest.mark.system
 
-_PATIENCE = 5.0
+_PATIENCE = 30.0
 
 
 @pytest.fixture
@@ -77,13 +77,40 @@ def test_a_change_of_ours_is_reported(host: Namespace, watch: Watch, command: st
     assert _changes(watch) >= _OURS[command]
 
 
-_OTHERS = (
+_PATHS = (
     "ip link set other mtu 1300",
-    "ip link add pods9 type bridge",
-    "ip address add 192.0.2.1/24 dev other",
     "ip route add 192.0.2.0/24 dev other",
     "ip route add 0.0.0.0/0 dev other",
-    "ip route add ::/0 dev other",
+    "ip route add ::/0 dev other mtu 1400",
+)
+
+
+@pytest.mark.parametrize("command", _PATHS)
+def test_what_may_lead_to_other_nodes_is_a_path(
+    host: Namespace, watch: Watch, command: str
+) -> None:
+    _do(host, command)
+    assert _changes(watch) == {"paths"}
+
+
+def test_a_link_is_resized_when_its_size_is_another_than_before(
+    host: Namespace, watch: Watch
+) -> None:
+    """Also one that came later; and that it comes up is nothing."""
+    _do(host, "ip link add pods9 type bridge")
+    _do(host, "ip link set pods9 up")
+    assert _changes(watch) == frozenset()
+    _do(host, "ip link set pods9 mtu 1400")
+    assert _changes(watch) == {"paths"}
+    _do(host, "ip link set pods9 mtu 1400")
+    _do(host, "ip link del pods9")
+    assert _changes(watch) == frozenset()
+
+
+_OTHERS = (
+    "ip link add pods9 type bridge",
+    "ip route add 192.0.2.0/24 dev other table 99",
+    "ip route add ff00::/8 dev other",
     "ip rule add iif other table 99",
     "nft add table inet other",
     "sysctl -qw net.ipv4.conf.other.rp_filter=1",
