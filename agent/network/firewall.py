@@ -1,9 +1,6 @@
 """The packet filter of the node: agent.network.ruleset has what it says."""
 
-import shutil
-
-from agent.network.base import NetworkError
-from agent.network.iptables import IptablesFirewall
+from agent.network.iptables import IptablesFirewall, open_iptables
 from agent.network.nft import Table, is_available
 from agent.network.ruleset import TABLE_NAME, FirewallDesired, ruleset
 
@@ -19,8 +16,4 @@ class Firewall(Table[FirewallDesired]):
 
 def open_firewall() -> Firewall | IptablesFirewall:
     """The one that this host can run, nftables if it can. NetworkError if neither."""
-    if is_available():
-        return Firewall()
-    if shutil.which("iptables-restore"):
-        return IptablesFirewall()
-    raise NetworkError("this host has no packet filter", "install nftables")
+    return Firewall() if is_available() else open_iptables()

@@ -1,4 +1,8 @@
-"""The packet filter of the node where the kernel or the host has no nftables: iptables."""
+"""The packet filter of the node where the kernel or the host has no nftables: iptables.
+
+Its newer programs speak to nftables too. What is left for a kernel without are the older ones,
+"legacy", which need CAP_NET_RAW besides, for the socket that they ask through.
+"""
 
 import shutil
 import subprocess
@@ -11,6 +15,10 @@ from agent.network.ruleset import FirewallDesired
 
 _TIMEOUT = 30.0
 _PROGRAMS = {4: "iptables", 6: "ip6tables"}
+# As the host has chosen, then the older ones.
+_VARIANTS = ("", "-legacy")
+_ADVICE = "give the agent CAP_NET_RAW as well, or nftables to this host: docs/kubernetes.md"
+_REFUSED = ("Permission denied", "not permitted")
 # Seconds to wait for others that change rules.
 _PATIENCE = "10"
 
@@ -20,7 +28,9 @@ class IptablesFirewall:
 
     name = "firewall"
 
-    def __init__(self) -> None:
+    def __init__(self, variant: str = "") -> None:
+        """`variant` of the programs: "-legacy", or "" for the host's own choice."""
+        self._programs = {version: f"{name}{variant}" for version, name in _PROGRAMS.items()}
         self._desired: FirewallDesired | None = None
         # What was listed after it was made, by version of IP.
         self._made: dict[int, list[str]] = {}
@@ -32,38 +42,59 @@ class IptablesFirewall:
         report = Report()
         known = desired == self._desired
         for version in present_families():
-            with report.step(f"{_PROGRAMS[version]} rules"):
+            with report.step(f"{self._programs[version]} rules"):
                 self._put(version, desired, known, report)
         self._desired = desired
         return report.end()
 
     def _put(self, version: int, desired: FirewallDesired, known: bool, report: Report) -> None:
-        saved = _save(version)
+        saved = self._save(version)
         before = xtables.own_rules(saved)
         if known and before == self._made.get(version):
             return
-        self._counted = _sum(self._counted, xtables.counts(_save(version, "-c")))
+        self._counted = _sum(self._counted, xtables.counts(self._save(version, "-c")))
         # Unless it succeeds, the next pass must not take what is there for what is desired.
         self._made.pop(version, None)
-        _restore(version, xtables.restore_text(desired, version, saved))
-        self._made[version] = xtables.own_rules(_save(version))
+        self._restore(version, xtables.restore_text(desired, version, saved))
+        self._made[version] = xtables.own_rules(self._save(version))
         if before != self._made[version]:
             was = "were missing" if not before else "were others"
-            report.changed.append(f"{_PROGRAMS[version]} rules are set, they {was}")
+            report.changed.append(f"{self._programs[version]} rules are set, they {was}")
 
     def counters(self) -> dict[str, Count]:
         """What was dropped, by reason (ruleset.COUNTERS). NetworkError."""
         found = self._counted
         for version in present_families():
-            found = _sum(found, xtables.counts(_save(version, "-c")))
+            found = _sum(found, xtables.counts(self._save(version, "-c")))
         return found
 
     def remove(self) -> None:
         """Leave no chain. NetworkError."""
         self._desired = None
         for version in present_families():
-            if text := xtables.removal_text(_save(version)):
-                _restore(version, text)
+            if text := xtables.removal_text(self._save(version)):
+                self._restore(version, text)
+
+    def _save(self, version: int, *options: str) -> str:
+        return _run(f"{self._programs[version]}-save", *options)
+
+    def _restore(self, version: int, text: str) -> None:
+        words = ("--noflush", "--wait", _PATIENCE)
+        _run(f"{self._programs[version]}-restore", *words, text=text)
+
+
+def open_iptables() -> IptablesFirewall:
+    """By the programs that work here. NetworkError if none do."""
+    failures = []
+    for variant in _VARIANTS:
+        try:
+            _run(f"{_PROGRAMS[4]}{variant}-save", "-t", "raw")
+        except NetworkError as error:
+            failures.append(error)
+        else:
+            return IptablesFirewall(variant)
+    what = "; ".join(error.what for error in failures)
+    raise NetworkError(f"this host has no packet filter: {what}", failures[-1].advice)
 
 
 def _sum(one: dict[str, Count], other: dict[str, Count]) -> dict[str, Count]:
@@ -72,14 +103,6 @@ def _sum(one: dict[str, Count], other: dict[str, Count]) -> dict[str, Count]:
         before = found.get(name, Count())
         found[name] = Count(before.packets + count.packets, before.bytes + count.bytes)
     return found
-
-
-def _save(version: int, *options: str) -> str:
-    return _run(f"{_PROGRAMS[version]}-save", *options)
-
-
-def _restore(version: int, text: str) -> None:
-    _run(f"{_PROGRAMS[version]}-restore", "--noflush", "--wait", _PATIENCE, text=text)
 
 
 def _run(program: str, *arguments: str, text: str = "") -> str:
@@ -92,5 +115,7 @@ def _run(program: str, *arguments: str, text: str = "") -> str:
     except subprocess.TimeoutExpired:
         raise NetworkError(f"{program} took longer than {_TIMEOUT:g} seconds") from None
     if done.returncode:
-        raise NetworkError(f"{program}: {' '.join(done.stderr.split())}")
+        said = " ".join(done.stderr.split())
+        refused = any(word in said for word in _REFUSED)
+        raise NetworkError(f"{program}: {said}", _ADVICE if refused else "")
     return done.stdout

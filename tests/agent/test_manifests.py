@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from base64 import b64encode
 from typing import Any
@@ -90,6 +91,16 @@ def test_a_container_has_one_capability_and_writes_nothing_of_its_own(
         "readOnlyRootFilesystem": True,
         "capabilities": {"drop": ["ALL"], "add": ["NET_ADMIN"]},
     }
+
+
+def test_the_docs_give_the_older_iptables_its_capability() -> None:
+    text = (MANIFESTS.parents[1] / "docs" / "kubernetes.md").read_text()
+    (told,) = re.findall(r"--type json --patch \\\n\s+'([^']*)'", text)
+    (step,) = json.loads(told)
+    place: Any = find(build(MANIFESTS / "generic"), "DaemonSet", "wgpy-agent")
+    for part in step["path"].split("/")[1:-1]:
+        place = place[int(part) if isinstance(place, list) else part]
+    assert (place, step["op"], step["value"]) == (["NET_ADMIN"], "add", "NET_RAW")
 
 
 def test_only_the_data_plane_has_the_tun_and_only_an_operator_restarts_it(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from agent.network.iptables import IptablesFirewall
-from interop.shell import run
+from interop.shell import CommandFailed, run
 from tests.system.agentnode import LANES, OVERLAY, Lab, Resources
 from tests.system.test_agent_network import (
     lab,
@@ -34,11 +34,20 @@ from tests.system.test_agent_network import (
 pytestmark = pytest.mark.system
 
 _PROGRAMS = pytest.mark.parametrize("program", ["iptables", "ip6tables"])
+# What Debian has besides those that it has made the host's own.
+_VARIANTS = ("", "-legacy")
+
+
+@pytest.fixture(params=_VARIANTS)
+def variant(request: pytest.FixtureRequest) -> str:
+    """Of the programs, newer and older ones."""
+    told: str = request.param
+    return told
 
 
 @pytest.fixture
-def resources(lab: Lab, tmp_path: Path) -> Iterator[Resources]:
-    made = Resources(tmp_path, firewall=IptablesFirewall())
+def resources(lab: Lab, tmp_path: Path, variant: str) -> Iterator[Resources]:
+    made = Resources(tmp_path, firewall=IptablesFirewall(variant))
     with lab.node.inside():
         made.reconcile()
     yield made
@@ -62,9 +71,11 @@ _DRIFT = {
 def test_drift_of_the_rules_is_repaired(
     lab: Lab,
     resources: Resources,
+    variant: str,
     program: str,
     what: str,
 ) -> None:
+    program += variant
     with lab.node.inside():
         run(program, *_DRIFT[what].split())
         assert resources.reconcile() == [f"{program} rules are set, they were others"]
@@ -75,25 +86,44 @@ def test_drift_of_the_rules_is_repaired(
 
 
 @_PROGRAMS
-def test_removal_leaves_the_rules_of_others(lab: Lab, tmp_path: Path, program: str) -> None:
+def test_removal_leaves_the_rules_of_others(
+    lab: Lab, tmp_path: Path, variant: str, program: str
+) -> None:
+    version, program = 6 if program == "ip6tables" else 4, program + variant
     with lab.node.inside():
         run(program, *["-t", "raw", "-A", "PREROUTING", "-i", "other", "-j", "ACCEPT"])
         before = _rules(program)
-        made = Resources(tmp_path, firewall=IptablesFirewall())
+        made = Resources(tmp_path, firewall=IptablesFirewall(variant))
         made.reconcile()
-        assert str(OVERLAY[6 if program == "ip6tables" else 4]) in _rules(program)
+        assert str(OVERLAY[version]) in _rules(program)
         made.remove()
         made.remove()
         assert _rules(program) == before
         run(program, *["-t", "raw", "-D", "PREROUTING", "-i", "other", "-j", "ACCEPT"])
 
 
-def test_an_ipv4_cluster_has_its_rules(lab: Lab, tmp_path: Path) -> None:
-    made = Resources(tmp_path, versions=(4,), firewall=IptablesFirewall())
+def test_an_ipv4_cluster_has_its_rules(lab: Lab, tmp_path: Path, variant: str) -> None:
+    made = Resources(tmp_path, versions=(4,), firewall=IptablesFirewall(variant))
     with lab.node.inside():
         assert made.reconcile() != []
         assert made.reconcile() == []
         made.remove()
+
+
+# Without nftables there is nothing but the older programs, and they open a raw socket.
+_CAPABILITIES = {"": "+net_admin", "-legacy": "+net_admin,+net_raw"}
+
+
+def test_the_programs_need_no_other_capabilities_than_the_docs_say(lab: Lab, variant: str) -> None:
+    def save(capabilities: str) -> None:
+        bound = (f"--bounding-set=-all,{capabilities}", "--inh-caps=-all", "--ambient-caps=-all")
+        with lab.node.inside():
+            run("setpriv", *bound, "--no-new-privs", f"iptables{variant}-save", "-t", "raw")
+
+    save(_CAPABILITIES[variant])
+    if variant:
+        with pytest.raises(CommandFailed, match="you must be root"):
+            save(_CAPABILITIES[""])
 
 
 def _rules(program: str) -> str:
