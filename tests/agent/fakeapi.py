@@ -7,6 +7,7 @@ import copy
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from math import inf
 
 from agent.apierrors import ExpiredError, KubeError, NotFoundError
 from agent.apiserver import Json, Query
@@ -25,6 +26,8 @@ class FakeApi:
     oldest: int = 0
     page: int = 2
     version: int = 10
+    # Watches tell of nothing newer.
+    told: float = inf
     _log: list[tuple[int, Json]] = field(default_factory=list)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _cut: bool = False
@@ -51,6 +54,11 @@ class FakeApi:
     def cut(self) -> None:
         """End all watches."""
         self._cut = True
+        self._news.set()
+
+    def tell(self, told: float = inf) -> None:
+        """Of what is no newer than that version; of everything."""
+        self.told = told
         self._news.set()
 
     def compact(self) -> None:
@@ -85,7 +93,7 @@ class FakeApi:
     async def _events(self, path: str, seen: int) -> AsyncIterator[Json]:
         while not self._cut:
             for version, event in self._log:
-                if version > seen and event["path"].rpartition("/")[0] == path:
+                if seen < version <= self.told and event["path"].rpartition("/")[0] == path:
                     seen = version
                     yield {"type": event["type"], "object": copy.deepcopy(event["object"])}
             self._news.clear()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from math import inf
 
 import pytest
 
@@ -85,6 +86,23 @@ def test_an_own_object_that_others_have_altered_is_written_again() -> None:
         rig.api.remove(f"{PUBLISHED}/me")
         await settle()
         assert await rig.kube.publish(published("me")) == "WireGuardNode me was missing"
+
+    play(scene)
+
+
+def test_two_writes_before_the_watch_tells_of_the_first_are_not_taken_for_other_hands() -> None:
+    async def scene(rig: Rig) -> None:
+        first, second = published("me"), published("me", 2)
+        rig.api.tell(rig.api.version)
+        assert await rig.kube.publish(first) == ""
+        version = rig.api.version
+        assert await rig.kube.publish(second) == ""
+        for told in (version, inf):
+            rig.api.tell(told)
+            await settle()
+            assert rig.kube.confirmed == second
+            assert await rig.kube.publish(second) == ""
+        assert len(rig.api.written) == 2
 
     play(scene)
 
