@@ -86,7 +86,9 @@ class Agents:
         if number not in self._accounts:
             self._accounts[number] = self.cluster.sign_in(number, NAMESPACE, ACCOUNT)
         listen = f"--listen={self.metrics_address(number)}"
-        plane = () if self.plane(number) == "kernel" else ("--dataplane=userspace",)
+        # Where there is a choice: else it is the agent's own.
+        chosen = self._has_kernel and self.plane(number) == "userspace"
+        plane = ("--dataplane=userspace",) if chosen else ()
         words = ("run", "--resync=30s", listen, *plane, *self._options, *options)
         self._agents[number] = self._start(number, "agent", *words)
 

@@ -46,13 +46,16 @@ def agents(
     tmp_path_factory: pytest.TempPathFactory,
     request: pytest.FixtureRequest,
 ) -> Iterator[Agents]:
-    """Four nodes with agents, for all tests of a module; none may ever send in the clear."""
+    """Four nodes with agents, for all tests of a module; none may ever send in the clear.
+
+    A module's OPTIONS are of its agents.
+    """
     prefix = request.module.__name__.rpartition("_")[2]
     with (
         Cluster(reachable, tmp_path_factory.mktemp(prefix), prefix, 4) as cluster,
         cluster.no_plaintext(),
     ):
-        agents = Agents(cluster, "--keepalive=5s")
+        agents = Agents(cluster, "--keepalive=5s", *getattr(request.module, "OPTIONS", ()))
         agents.start()
         yield agents
         for number in agents.numbers:

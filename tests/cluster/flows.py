@@ -17,7 +17,7 @@ from tests.cluster.pod import Pod
 
 _PORT = 4600
 _ROOT = Path(__file__).parents[2]
-_LATE = 1.0
+_LATE = 5.0
 """Seconds that the last datagrams have to arrive."""
 
 
@@ -64,7 +64,7 @@ class Flows:
                 )
             )
         for pod in self._pods:
-            wait_until("a talker listens", partial(_listening, pod), 20)
+            wait_until("a talker listens", partial(_listening, pod), 60)
         for talker in self._talkers:
             _say(talker)
         return self
@@ -90,7 +90,7 @@ class Flows:
         for talker in self._talkers:
             _say(talker)
         time.sleep(_LATE)
-        reports = [json.loads(talker.communicate(timeout=20)[0]) for talker in self._talkers]
+        reports = [json.loads(talker.communicate(timeout=60)[0]) for talker in self._talkers]
         found = []
         for own, (sender, report) in enumerate(zip(self._pods, reports, strict=True)):
             for other, receiver in enumerate(self._pods):

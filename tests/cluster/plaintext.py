@@ -7,6 +7,7 @@ tunnel without encryption carries) is of the overlay, or when it holds the marke
 
 from __future__ import annotations
 
+import itertools
 import re
 import struct
 import time
@@ -29,6 +30,7 @@ IPV4, IPV6, ARP = 0x0800, 0x86DD, 0x0806
 _TCP, _UDP = 6, 17
 _ICMPV6 = 58
 _NEIGHBOUR = (b"\x87", b"\x88")
+_numbers = itertools.count(1)
 
 
 class Detector:
@@ -39,8 +41,10 @@ class Detector:
 
     def __init__(self, switch: Namespace, directory: Path, overlay: Overlay) -> None:
         self._overlay = overlay
-        self._path = directory / f"{switch.name}.pcap"
-        self._log = directory / f"{switch.name}-tcpdump.log"
+        # There may be several at once.
+        name = f"{switch.name}-{next(_numbers)}"
+        self._path = directory / f"{name}.pcap"
+        self._log = directory / f"{name}-tcpdump.log"
         # What comes in at the switch is what nodes have sent: every frame once.
         # Neither woken nor writing for each: that would cost as much as carrying them.
         argv = f"tcpdump -i any -Q in -s 0 -B 131072 -w {self._path}"

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.system, pytest.mark.xdist_group("cluster"), pytest.mar
 
 # Datagrams a second, from each pod to each other.
 _RATE = 1000 / SLOWNESS
-_PATIENCE = 90.0 * SLOWNESS
+_PATIENCE = 300.0 * SLOWNESS
 _LANES = ("wgpy0", "wgpy1")
 
 
@@ -83,7 +83,7 @@ def test_an_annotation_of_the_node_asks_for_new_keys_too(agents: Agents) -> None
     # And that is told.
     query = f"fieldSelector=involvedObject.name={name},reason=KeysRotated"
     path = f"/api/v1/namespaces/default/events?{query}"
-    wait_until("there is an Event", lambda: agents.admin.get(path)["items"], 10)
+    wait_until("there is an Event", lambda: agents.admin.get(path)["items"], 60)
 
 
 def test_old_keys_are_refused(agents: Agents) -> None:
@@ -118,13 +118,16 @@ def _shown(agents: Agents, number: int, lane: str) -> str:
 
 
 def _answers(agents: Agents, number: int, lane: int, initiator: Initiator, responder: str) -> bool:
-    """Whether a node answers an initiation, sent from the switch."""
+    """Whether a node answers any of three initiations, sent from the switch."""
     with agents.cluster.switch.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.connect((agents.cluster.internal_ips(number)[0], 51871 + lane))
-        # Two are too many in 20 ms for one peer.
-        time.sleep(0.1)
-        sock.send(initiator.initiation(responder, 1))
-        return bool(select.select([sock], [], [], 1.0)[0])
+        for _ in range(3):
+            # Two are too many in 20 ms for one peer.
+            time.sleep(0.1)
+            sock.send(initiator.initiation(responder, 1))
+            if select.select([sock], [], [], 2.0)[0]:
+                return True
+        return False
 
 
 def test_the_status_of_the_object_says_how_far_a_rotation_is(agents: Agents) -> None:
@@ -139,5 +142,10 @@ def test_the_status_of_the_object_says_how_far_a_rotation_is(agents: Agents) -> 
     agents.run(3, "rotate")
     wait_until("it drains", lambda: told()["stage"] == "drain", _PATIENCE)
     assert told()["goal"] == before["goal"] + 1
-    assert "drain" in agents.run(3, "status")
+    wait_until(
+        "status tells it",
+        lambda: "rotation: drain" in agents.run(3, "status"),
+        _PATIENCE,
+        every=0.5,
+    )
     wait_until("it is done", lambda: told()["stage"] == "steady", _PATIENCE)

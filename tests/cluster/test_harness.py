@@ -26,7 +26,7 @@ _RBAC = "/apis/rbac.authorization.k8s.io/v1"
 _FETCH = """
 import ssl, sys, urllib.request
 context = ssl.create_default_context(cafile=sys.argv[1])
-print(urllib.request.urlopen(sys.argv[2], timeout=5, context=context).read().decode(), end="")
+print(urllib.request.urlopen(sys.argv[2], timeout=30, context=context).read().decode(), end="")
 """
 _OFFICIAL = """
 from kubernetes import client, config

@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.system, pytest.mark.xdist_group("cluster")]
 _NAMESPACE = "wgpy-system"
 _ACCOUNT = "wgpy-agent"
 _RBAC = "/apis/rbac.authorization.k8s.io/v1"
-_PATIENCE = 30.0
+_PATIENCE = 120.0
 
 
 @pytest.fixture
@@ -161,7 +161,7 @@ def test_kubectl_gets_columns_worth_reading(
 
 def _table(admin: Api, node: str) -> Json:
     context = ssl.create_default_context(cafile=str(admin.ca))
-    connection = http.client.HTTPSConnection(admin.host, admin.port, timeout=10, context=context)
+    connection = http.client.HTTPSConnection(admin.host, admin.port, timeout=60, context=context)
     accept = "application/json;as=Table;v=v1;g=meta.k8s.io"
     headers = {"Authorization": f"Bearer {admin.token}", "Accept": accept}
     try:
