@@ -8,12 +8,16 @@ ifeq ($(shell uname -m),x86_64)
 TOOLS += $(shell . /etc/os-release && [ "$${VERSION_ID:-99}" -lt 13 ] && echo libipsec-mb1 || echo libipsec-mb2)
 endif
 
-.PHONY: help demo test endure check release interop bench docs links dev tools root clean
+CHAOS := $(if $(SEED),WGPY_SEED=$(SEED)) $(if $(ROUNDS),WGPY_ROUNDS=$(ROUNDS))
+
+.PHONY: help demo test endure chaos scale check release interop bench docs links dev tools root clean
 
 help:
 	@echo "make demo     an encrypted tunnel between two network namespaces, shown at work (root)"
 	@echo "make test     all tests (root)"
 	@echo "make endure   the agent through outages of the API server, 20 minutes (root)"
+	@echo "make chaos    everything at random on six nodes; SEED=N plays a run again, ROUNDS=N (root)"
+	@echo "make scale    an agent among 1,000 and 5,000 nodes, into docs/scale.md (root)"
 	@echo "make check    lint, types, layering and unit tests (no root)"
 	@echo "make release  wheel and sdist into dist, after tries on fresh systems, 10 minutes (root)"
 	@echo "make interop  against other implementations of WireGuard, into interop/matrix.md (root)"
@@ -37,6 +41,12 @@ test: root dev tools
 
 endure: root dev tools
 	@$(PYTHON) -m pytest -v -m endurance
+
+chaos: root dev tools
+	@$(CHAOS) $(PYTHON) -m pytest -v -s -m endurance tests/cluster/test_agent_chaos.py
+
+scale: root dev tools
+	@$(PYTHON) -m tests.scale $(SCALE)
 
 release: root dev tools
 	@$(PYTHON) -m pytest -v -m "release or not system" tests/release
