@@ -39,7 +39,7 @@ _LOSS = """
 table netdev trouble {{
   chain loss {{
     type filter hook ingress device "eth0" priority -500
-    numgen random mod 100 < {percent} counter drop
+    {which}counter drop
   }}
 }}
 """
@@ -107,7 +107,9 @@ class Node:
         self.run("nft", "add", "table", "netdev", _TROUBLE)
         self.run("nft", "delete", "table", "netdev", _TROUBLE)
         if percent:
-            self.run("nft", "-f", "-", stdin=_LOSS.format(percent=percent))
+            # 100 of 100 is no number below 100.
+            which = f"numgen random mod 100 < {percent} " if percent < 100 else ""
+            self.run("nft", "-f", "-", stdin=_LOSS.format(which=which))
 
     @contextlib.contextmanager
     def cut_off(self) -> Iterator[None]:
