@@ -14,6 +14,7 @@ USAGE = """usage: wgpy-agent COMMAND [OPTION]...
   status     what the agent of this node has to say
   rotate     new keys for this node, without loss
   doctor     what this node has and lacks, and what to do about it
+  trace      the way from a pod of this node to another, and where it stops
   uninstall  remove all that the agent has made on this node
 """
 _UNUSABLE = 2
@@ -35,6 +36,8 @@ def main(argv: list[str] | None = None) -> int:
         case "doctor":
             options = import_module("agent.options").parse(rest, os.environ)
             status = import_module("agent.consult").run(options)
+        case "trace":
+            status = import_module("agent.follow").run(rest, os.environ)
         case "uninstall":
             status = _uninstall(rest)
         case "-h" | "--help":

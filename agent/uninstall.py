@@ -22,6 +22,7 @@ from agent.network.nft import is_available
 from agent.network.routes import Routes
 from agent.network.rtnetlink import open_rtnetlink
 from agent.network.sysctls import Sysctls
+from agent.network.trail import Trail
 
 _log = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ def _steps(cni: Path, proc_sys: Path) -> Iterator[tuple[str, Callable[[], None]]
     yield "the pod bridge", _remove_bridge
     if is_available():
         yield "rules of the bridge", Neighbours().remove
+        yield "counters of a trace that was killed", Trail().remove
     yield "packet filter", lambda: open_firewall().remove()
     yield "guard", Guard().remove
     yield "settings", Sysctls(proc_sys).remove

@@ -62,11 +62,14 @@ def test_events_are_granted_in_one_namespace_only_and_secrets_nowhere(objects: l
     (cluster,) = (one for one in objects if one["kind"] == "ClusterRole")
     assert {r for rule in cluster["rules"] for r in rule["resources"]} == {
         "nodes",
+        "pods",
         PLURAL,
         f"{PLURAL}/status",
     }
     roles = [one for one in objects if one["kind"] in ("Role", "ClusterRole")]
     assert not any("secrets" in rule["resources"] for one in roles for rule in one["rules"])
+    (pods,) = (rule for rule in cluster["rules"] if "pods" in rule["resources"])
+    assert pods["verbs"] == ["get"]
 
 
 def test_only_the_agent_has_a_token(objects: list[Json]) -> None:
