@@ -116,6 +116,36 @@ class Backend:
     ) -> InterfaceChange:
         return difference(current, desired, self._told.get(name, {}), self._clock_ns())
 
+    def greet(self, name: str, key: bytes) -> None:
+        """Send to a peer where it says that it is; a handshake follows its silence. NetworkError.
+
+        Like `add_again` and `make_again` it changes nothing of what is desired.
+        """
+        for peer in self._made_peers(name, key):
+            change = PeerChange(key, update_only=True, endpoint=peer.endpoint)
+            with _explained():
+                dataplane.set_interface(name, InterfaceChange(peers=(change,)))
+
+    def add_again(self, name: str, key: bytes) -> None:
+        """Forget all that was between us and a peer; it shakes hands again. NetworkError."""
+        for peer in self._made_peers(name, key):
+            with _explained():
+                removed = InterfaceChange(peers=(PeerChange(key, remove=True),))
+                dataplane.set_interface(name, removed)
+                dataplane.set_interface(name, InterfaceChange(peers=(peer,)))
+
+    def make_again(self, name: str) -> None:
+        """A new device with the keys of the old one. NetworkError."""
+        if name not in self._made:
+            return
+        with _explained():
+            _clear(name, name in dataplane.list_interfaces())
+        self.reconcile(LanesDesired((LaneDesired(name, self._made[name]),)))
+
+    def _made_peers(self, name: str, key: bytes) -> Iterator[PeerChange]:
+        peers = self._made[name].peers if name in self._made else ()
+        return (peer for peer in peers if peer.public_key == key)
+
     def altered(self, found: Mapping[str, InterfaceStats]) -> bool:
         """Whether somebody has made any lane other than it was made here: devices tell no news.
 

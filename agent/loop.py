@@ -15,6 +15,7 @@ from typing import Protocol
 from agent.apiserver import Json
 from agent.decisions import Identity
 from agent.events import Kind
+from agent.healing import Remedy
 from agent.keeper import Outcome
 from agent.metrics import Metrics
 from agent.model import NodeFacts, Problem, WireGuardNode
@@ -42,6 +43,8 @@ _PATIENCE = 5.0
 _STUCK = 180.0
 _DRIFTS = 20
 _LOGGED = 10
+_EVENT_PER_PEER = 0.5
+_TRACE = "`wgpy-agent trace` from a pod here to one there says where it stops"
 
 # What is asked of the worker: which resources to look at, None for all, and whether to rotate.
 Reconcile = Callable[[Caches, frozenset[str] | None, bool], Awaitable[Result]]
@@ -95,8 +98,12 @@ class Loop:
         publisher: Speaker,
         session: float,
         clock: Callable[[], float] = time.monotonic,
+        noted: Callable[[Result], None] = lambda result: None,
     ) -> None:
-        """`session`: seconds until one is dead; `clock`: the one that `reconcile` goes by."""
+        """`session`: seconds until one is dead; `clock`: the one that `reconcile` goes by.
+
+        `noted` is called with what each pass has come to.
+        """
         self._identity = identity
         self._options = options
         self._cluster = cluster
@@ -104,6 +111,7 @@ class Loop:
         self._publisher = publisher
         self._session = session
         self._clock = clock
+        self._noted = noted
         self._metrics = Metrics(lambda: self._snapshot)
         self._woken = asyncio.Event()
         self._passed = asyncio.Condition()
@@ -122,6 +130,10 @@ class Loop:
         # Errors of the last pass that was not in vain.
         self._errors: frozenset[Problem] = frozenset()
         self._drift: deque[str] = deque(maxlen=_DRIFTS)
+        self._healed: deque[str] = deque(maxlen=_DRIFTS)
+        # Peers that answer no question through the tunnel.
+        self._silent: list[str] = []
+        self._heal_event_at = -inf
         # The last pass had to put right what somebody had altered.
         self._fought = False
         self._failure: NetworkError | None = None
@@ -150,6 +162,24 @@ class Loop:
             _log.warning("drift: %s", change)
             self._drift.append(f"{_now()} {change}")
             self._publisher.tell("Warning", "Drift", f"put right: {change}")
+
+    def healed(self, remedies: Iterable[Remedy], silent: list[str]) -> None:
+        """Peers did not answer, and this was done; `silent` are those who do not."""
+        peers = len(self._snapshot.peers) if self._snapshot else 0
+        for remedy in remedies:
+            _log.warning("healing: %s", remedy)
+            self._metrics.healed(remedy.cure)
+            self._healed.append(f"{_now()} {remedy}")
+            # When a node goes, all the others notice: together they write two Events a second.
+            if self._clock() >= self._heal_event_at:
+                self._publisher.tell("Warning", "Healing", str(remedy))
+                self._heal_event_at = self._clock() + _EVENT_PER_PEER * peers
+        self._silent = silent
+        self._woken.set()
+
+    def asked(self, answered: bool) -> None:
+        """A peer was asked through the tunnel."""
+        self._metrics.asked(answered)
 
     # What others ask of it.
 
@@ -275,6 +305,7 @@ class Loop:
 
     def _tell(self, result: Result) -> None:
         self._failure = None
+        self._noted(result)
         self._fought = any(outcome.drift and outcome.changed for outcome in result.outcomes)
         for outcome in result.outcomes:
             self._note(outcome)
@@ -285,6 +316,10 @@ class Loop:
             *self._cluster.problems,
             *result.problems,
             *result.decision.desired.problems,
+            *(
+                Problem("warning", f"node {name} does not answer through the tunnel", _TRACE)
+                for name in self._silent
+            ),
         )
         snapshot = self._snapshot = Snapshot(
             node=self._identity.name,
@@ -297,6 +332,7 @@ class Loop:
             peers=peer_views(plan, result.devices, result.now_ns, self._session),
             problems=tuple(dict.fromkeys(problems)),
             drift=tuple(self._drift),
+            healing=tuple(self._healed),
             firewall_drops=result.drops,
         )
         self._snapshot_at, self._unsettled = self._clock(), result.unsettled

@@ -14,11 +14,12 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from agent.backend import Backend, LaneDesired, LanesDesired
 from agent.decisions import Devices
+from agent.healing import Remedy
 from agent.keeper import Outcome
 from agent.keepers import Keepers
 from agent.model import Address, Problem
 from agent.network import attachments, mtu
-from agent.network.base import POD_BRIDGE, NetworkError, Resource, explained
+from agent.network.base import POD_BRIDGE, NetworkError, Report, Resource, explained
 from agent.network.cni import FILE, Cni, CniDesired
 from agent.network.cni import STATE as CNI_STATE
 from agent.network.firewall import open_firewall
@@ -125,6 +126,21 @@ class Machine:
             self._keepers[name].want(wish)
         self._want_neighbours()
         return self._keepers.turn()
+
+    def heal(self, remedies: Iterable[Remedy]) -> None:
+        """What agent.healing thinks of. NetworkError."""
+        report = Report()
+        for remedy in remedies:
+            name = LANE_NAMES[remedy.lane]
+            with report.step(name):
+                match remedy.cure:
+                    case "handshake":
+                        self._backend.greet(name, remedy.key)
+                    case "peer":
+                        self._backend.add_again(name, remedy.key)
+                    case "lane":
+                        self._backend.make_again(name)
+        report.end()
 
     @property
     def unsettled(self) -> list[str]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from agent.healing import CURES, Cure
 from agent.snapshot import Snapshot
 
 # Seconds; a pass that finds nothing to do takes some milliseconds.
@@ -37,6 +38,20 @@ class Metrics:
             ["resource"],
             registry=self._registry,
         )
+        self._heals = Counter(
+            "wgpy_heals",
+            "What was done for peers that did not answer through the tunnel.",
+            ["cure"],
+            registry=self._registry,
+        )
+        for cure in CURES:
+            self._heals.labels(cure)
+        self._questions = Counter(
+            "wgpy_probes",
+            "Questions to peers through the tunnel.",
+            ["answered"],
+            registry=self._registry,
+        )
         self._registry.register(_Collector(snapshot))
 
     def reconciled(self, resource: str, seconds: float, changes: int, failed: bool) -> None:
@@ -44,6 +59,14 @@ class Metrics:
         self._seconds.labels(resource).observe(seconds)
         self._changes.labels(resource).inc(changes)
         self._failures.labels(resource).inc(failed)
+
+    def healed(self, cure: Cure) -> None:
+        """Note one remedy."""
+        self._heals.labels(cure).inc()
+
+    def asked(self, answered: bool) -> None:
+        """Note one question to a peer."""
+        self._questions.labels("yes" if answered else "no").inc()
 
     def text(self) -> bytes:
         """In Prometheus' text format."""

@@ -59,10 +59,10 @@ def comes_through(address: str, size: int) -> bool:
     return ask(address, size).heard == "reached"
 
 
-def ask(address: str, size: int = SMALL, timeout: float = _TIMEOUT) -> Answer:
+def ask(address: str, size: int = SMALL, timeout: float = _TIMEOUT, tries: int = _TRIES) -> Answer:
     """What becomes of a packet of `size` bytes; silence is asked again, each for `timeout`."""
     answer = Answer("silence")
-    for _ in range(_TRIES):
+    for _ in range(tries):
         answer = _ask_once(address, size, timeout)
         if answer.heard != "silence":
             break

@@ -24,6 +24,7 @@ from agent.apiserver import ApiServer, from_kubeconfig, in_cluster
 from agent.backend import Backend
 from agent.control import Control
 from agent.decisions import Identity
+from agent.healer import Healer
 from agent.health import served
 from agent.isolation import watch_isolation
 from agent.kube import Kube
@@ -121,6 +122,14 @@ async def _serve(options: Options, worker: Worker, stack: AsyncExitStack) -> Non
         lambda *asked: worker.do(partial(reconciler.reconcile, *asked)),
         publisher,
         timing.session,
+        noted=lambda result: healer.note(result),
+    )
+    healer = Healer(
+        lambda remedies: worker.do(partial(machine.heal, remedies)),
+        loop.healed,
+        loop.asked,
+        timing,
+        time.monotonic,
     )
     loop.problems += problems
 
@@ -143,6 +152,7 @@ async def _serve(options: Options, worker: Worker, stack: AsyncExitStack) -> Non
         group.create_task(publisher.run())
         group.create_task(control.serve(listening))
         group.create_task(loop.run())
+        group.create_task(healer.run())
         group.create_task(watch_isolation(kube, note, asyncio.sleep))
 
 

@@ -69,6 +69,8 @@ class Snapshot:
     problems: tuple[Problem, ...] = ()
     # What was lately found to be other than it should be: time and sentence, the newest last.
     drift: tuple[str, ...] = ()
+    # What was lately done for peers that did not answer: time and sentence, the newest last.
+    healing: tuple[str, ...] = ()
     # Packets that the firewall has dropped, by reason.
     firewall_drops: Mapping[str, int] = field(default_factory=dict)
 

@@ -35,7 +35,11 @@ def _lines(told: Json) -> Iterator[str]:
     if dropped:
         yield ""
         yield "dropped: " + ", ".join(f"{reason} {n}" for reason, n in sorted(dropped.items()))
-    for title, lines in (("drift", told["drift"]), ("problems", _problems(told))):
+    for title, lines in (
+        ("drift", told["drift"]),
+        ("healing", told["healing"]),
+        ("problems", _problems(told)),
+    ):
         if lines:
             yield ""
             yield f"{title}:"

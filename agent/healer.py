@@ -1,0 +1,95 @@
+"""Asks the peers through the tunnel, and has done what agent.healing thinks of their answers."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from agent import paths
+from agent.healing import Healing, Patient, PeerLane, Remedy
+from agent.lanefacts import Timing
+from agent.model import LANES, Address
+from agent.network.base import NetworkError
+from agent.prefixes import node_address
+from agent.reconcile import Result
+
+_log = logging.getLogger(__name__)
+
+# Seconds between two questions, of whomever.
+_EVERY = 1.0
+
+
+async def ask(address: Address) -> bool:
+    """Whether the node of that address inside of the tunnel answers."""
+    answer = await asyncio.to_thread(paths.ask, str(address), tries=1)
+    return answer.heard == "reached"
+
+
+class Healer:
+    """Of one agent."""
+
+    def __init__(
+        self,
+        do: Callable[[list[Remedy]], Awaitable[None]],
+        told: Callable[[list[Remedy], list[str]], None],
+        asked: Callable[[bool], None],
+        timing: Timing,
+        clock: Callable[[], float],
+        ask: Callable[[Address], Awaitable[bool]] = ask,
+    ) -> None:
+        """`do` does what is to be done, NetworkError; `told` is called with what was done and who
+        is silent, whenever either changes; `asked` with whether a question was answered.
+        """
+        self._do = do
+        self._told = told
+        self._asked = asked
+        self._clock = clock
+        self._ask = ask
+        self._healing = Healing(timing)
+        self._silent: list[str] = []
+
+    def note(self, result: Result) -> None:
+        """What a pass has seen."""
+        self._healing.note(self._clock(), patients(result))
+
+    async def run(self) -> None:
+        """Until it is cancelled."""
+        while True:
+            await asyncio.sleep(_EVERY)
+            await self._turn()
+
+    async def _turn(self) -> None:
+        if (whom := self._healing.next(self._clock())) is not None:
+            name, address = whom
+            answered = await self._ask(address)
+            self._healing.heard(self._clock(), name, answered)
+            self._asked(answered)
+        remedies = self._healing.remedies(self._clock())
+        if remedies:
+            try:
+                await self._do(remedies)
+            except NetworkError as error:
+                _log.warning("healing: %s", error)
+        silent = self._healing.silent
+        if remedies or silent != self._silent:
+            self._silent = silent
+            self._told(remedies, silent)
+
+
+def patients(result: Result) -> dict[str, Patient]:
+    """The peers as a pass has seen them."""
+    addresses: dict[str, Address] = {}
+    for route in result.decision.desired.pod_routes:
+        if route.lane is not None:
+            addresses.setdefault(route.peer, node_address(route.prefix))
+    known = [{p.public_key: p for p in stats.peers} if stats else {} for stats in result.devices]
+    found = {}
+    for name, peer in result.decision.plan.peers.items():
+        lanes = {}
+        for lane in LANES:
+            keys = peer.keys[lane]
+            stats = known[lane].get(keys.public_key) if keys else None
+            if stats is not None:
+                proven = stats.last_handshake_ns > 0
+                lanes[lane] = PeerLane(stats.public_key, proven, stats.rx_bytes)
+        found[name] = Patient(peer.route, addresses.get(name), lanes)
+    return found
