@@ -67,7 +67,9 @@ def parse_result_untrusted(data: bytes) -> Attachment | None:
 
 def _attachment(result: dict[str, Any]) -> Attachment:
     interfaces = result["interfaces"]
-    (veth,) = (i["name"] for i in interfaces if not i.get("sandbox") and i["name"] != POD_BRIDGE)
+    # The bridge plugin's come first; plugins that are chained to it add theirs.
+    outer = [i["name"] for i in interfaces if not i.get("sandbox") and i["name"] != POD_BRIDGE]
+    veth = outer[0]
     (inner,) = (number for number, i in enumerate(interfaces) if i.get("sandbox"))
     mac = str(interfaces[inner]["mac"]).lower()
     # It becomes part of a script for nft.

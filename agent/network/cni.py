@@ -1,6 +1,7 @@
 """The file that tells the container runtime how pods of this node are attached.
 
-bridge + host-local + portmap, from https://www.cni.dev: no program of ours runs for a pod.
+bridge + host-local + portmap, from https://www.cni.dev: no program of ours runs for a pod. What
+others have chained after them stays: a service mesh's plugin adds itself to the runtime's file.
 
 In the runtime's directory is only a link to it. That directory survives a reboot, and what keeps
 pods' packets from leaving in the clear does not: until the agent has made that again, the link
@@ -11,10 +12,13 @@ import json
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from agent.network.base import POD_BRIDGE, Report, explained
 from agent.network.files import link_whole, write_whole
 from wgpy.protocol.config import Network
+
+Json = dict[str, Any]
 
 DIRECTORY = Path("/etc/cni/net.d")
 FILE = "10-wgpy.conflist"
@@ -38,8 +42,8 @@ class CniDesired:
     mtu: int = 1420
 
 
-def conflist(desired: CniDesired) -> str:
-    """The file's text."""
+def conflist(desired: CniDesired, chained: tuple[Json, ...] = ()) -> str:
+    """The file's text; `chained` are plugins of others, which come after ours."""
     bridge = {
         "type": "bridge",
         "bridge": POD_BRIDGE,
@@ -56,8 +60,19 @@ def conflist(desired: CniDesired) -> str:
         },
     }
     portmap = {"type": "portmap", "capabilities": {"portMappings": True}, "snat": True}
-    whole = {"cniVersion": _VERSION, "name": "wgpy", "plugins": [bridge, portmap]}
+    whole = {"cniVersion": _VERSION, "name": "wgpy", "plugins": [bridge, portmap, *chained]}
     return json.dumps(whole, indent=2) + "\n"
+
+
+def chained_plugins(text: str) -> tuple[Json, ...]:
+    """Those of others in a file that was ours; none in what is something else."""
+    try:
+        first, *others = json.loads(text)["plugins"]
+        if first["type"] != "bridge" or first["bridge"] != POD_BRIDGE:
+            return ()
+        return tuple(plugin for plugin in others if plugin["type"] not in ("bridge", "portmap"))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ()
 
 
 class Cni:
@@ -79,7 +94,7 @@ class Cni:
                 if before is not None:
                     report.changed.append(f"{self._link} is removed: this node has no pod CIDR")
                 return report.end()
-            wanted = (conflist(desired), _MODE)
+            wanted = (conflist(desired, chained_plugins(self._text())), _MODE)
             if before != wanted:
                 for path in (self._path, self._link):
                     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -100,6 +115,13 @@ class Cni:
             return self._path.read_text(errors="replace"), stat.S_IMODE(self._path.stat().st_mode)
         except FileNotFoundError:
             return None
+
+    def _text(self) -> str:
+        """What a runtime reads, whoever has written it; empty if there is nothing."""
+        try:
+            return self._link.read_text(errors="replace")
+        except FileNotFoundError:
+            return ""
 
     def preceded_by(self) -> list[str]:
         """Names of files that a runtime takes instead of ours: it takes the first. NetworkError."""

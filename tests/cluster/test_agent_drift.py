@@ -204,6 +204,36 @@ def _resize(agents: Agents, mtu: int) -> None:
         node.run(*f"ip link set eth0 mtu {mtu}".split())
 
 
+_CHAIN = """
+path=/etc/cni/net.d/10-wgpy.conflist
+python3 -c '
+import json, sys
+whole = json.load(open(sys.argv[1]))
+whole["plugins"].append({"type": "tuning", "sysctl": {"net.ipv4.ip_default_ttl": "77"}})
+print(json.dumps(whole))
+' $path > /etc/cni/net.d/.mesh && mv /etc/cni/net.d/.mesh $path
+"""
+
+
+def test_a_plugin_that_others_chain_to_ours_stays_and_is_used(
+    agents: Agents, pods: list[Pod]
+) -> None:
+    """Put in the place of our file, as a service mesh does it."""
+    node = agents.cluster.nodes[0]
+    path = "/etc/cni/net.d/10-wgpy.conflist"
+    node.run("sh", "-ec", _CHAIN)
+    try:
+        wait_until("it is ours again", lambda: node.run("readlink", path), _SOON, every=0.2)
+        assert '"tuning"' in node.run("cat", path)
+        chained = agents.cluster.pod(1, "chained")
+        assert chained.run("sysctl", "-n", "net.ipv4.ip_default_ttl") == "77\n"
+        chained.ping(pods[1].addresses[4])
+        chained.ping(pods[0].addresses[6])
+    finally:
+        node.run("rm", path)
+    wait_until("it is as it was", lambda: '"tuning"' not in node.run("cat", path), _SOON)
+
+
 def test_drift_is_an_event_that_an_operator_sees(agents: Agents) -> None:
     name = agents.cluster.nodes[0].name
     query = f"fieldSelector=involvedObject.name={name},reason=Drift"

@@ -51,6 +51,13 @@ def test_a_result_tells_veth_mac_and_addresses() -> None:
     assert _parsed(_cached()) == _ONE
 
 
+def test_interfaces_that_chained_plugins_add_are_not_the_pods() -> None:
+    """As bandwidth does it."""
+    cached = _cached()
+    cached["result"]["interfaces"].append({"name": "bwp0123", "mac": "02:00:00:00:00:07"})
+    assert _parsed(cached) == _ONE
+
+
 def test_results_of_other_networks_are_none_of_ours() -> None:
     assert _parsed(_cached(network="loopback")) is None
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.network.base import NetworkError
-from agent.network.cni import FILE, Cni, CniDesired, conflist
+from agent.network.cni import FILE, Cni, CniDesired, chained_plugins, conflist
 
 _DESIRED = CniDesired((ip_network("10.244.3.0/24"), ip_network("fd00:244:0:3::/64")), 1380)
 
@@ -100,7 +100,7 @@ def test_without_pod_cidrs_there_is_no_file(tmp_path: Path) -> None:
 
 def test_a_directory_that_is_none_is_told(tmp_path: Path) -> None:
     (tmp_path / "net.d").write_text("")
-    with pytest.raises(NetworkError, match=r"10-wgpy.conflist: File exists"):
+    with pytest.raises(NetworkError, match=r"10-wgpy.conflist: Not a directory"):
         Cni(tmp_path / "net.d", tmp_path / "run").reconcile(_DESIRED)
 
 
@@ -112,3 +112,47 @@ def test_files_that_a_runtime_takes_instead_are_told(tmp_path: Path) -> None:
     assert cni.preceded_by() == ["05-x.conf", "10-flannel.conflist"]
     with pytest.raises(NetworkError, match="No such file"):
         Cni(tmp_path / "none", tmp_path / "run").preceded_by()
+
+
+_MESH = {"type": "istio-cni", "name": "istio-cni", "log_level": "info"}
+_LIMIT = {"type": "bandwidth", "capabilities": {"bandwidth": True}}
+
+
+@pytest.mark.parametrize("how", ["in place", "file of its own"])
+def test_plugins_that_others_chain_after_ours_stay(tmp_path: Path, how: str) -> None:
+    """Whether they write through our link, or put a file in its place, as istio-cni does."""
+    cni = Cni(tmp_path, tmp_path / "run")
+    cni.reconcile(_DESIRED)
+    path = tmp_path / FILE
+    whole = json.loads(path.read_text())
+    whole["plugins"] += [_LIMIT, _MESH]
+    if how == "in place":
+        path.write_text(json.dumps(whole))
+    else:
+        path.unlink()
+        path.write_text(json.dumps(whole))
+    cni.reconcile(_DESIRED)
+    assert path.is_symlink()
+    assert path.read_text() == conflist(_DESIRED, (_LIMIT, _MESH))
+    # No fight, and ours may change.
+    assert cni.reconcile(_DESIRED) == []
+    wider = CniDesired(_DESIRED.pod_cidrs, 8940)
+    cni.reconcile(wider)
+    assert path.read_text() == conflist(wider, (_LIMIT, _MESH))
+
+
+@pytest.mark.parametrize(
+    "plugins",
+    [
+        None,
+        [],
+        {},
+        [_MESH],
+        [{"type": "bridge", "bridge": "cni0"}, _MESH],
+        [{"type": "bridge", "bridge": "wgpy-pods"}, "x"],
+        [{"type": "bridge", "bridge": "wgpy-pods"}, {"name": "x"}],
+    ],
+)
+def test_what_is_no_chain_of_ours_is_not_kept(plugins: object) -> None:
+    assert chained_plugins(json.dumps({"plugins": plugins})) == ()
+    assert chained_plugins("[" * 100_000) == ()
