@@ -52,6 +52,8 @@ class Metrics:
             ["answered"],
             registry=self._registry,
         )
+        for answered in ("yes", "no"):
+            self._questions.labels(answered)
         self._registry.register(_Collector(snapshot))
 
     def reconciled(self, resource: str, seconds: float, changes: int, failed: bool) -> None:
