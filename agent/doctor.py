@@ -64,7 +64,7 @@ def _planes(options: Options) -> Iterator[Finding]:
         if not reason:
             yield Finding("ok", f"the {name} data plane is available")
         elif found.best is None or options.dataplane == name:
-            yield Finding("error", f"no {name} data plane: {reason}", "see docs/kubernetes.md")
+            yield Finding("error", f"no {name} data plane: {reason}", "see docs/troubleshooting.md")
         else:
             yield Finding("ok" if not wanted else "warning", f"no {name} data plane: {reason}")
 

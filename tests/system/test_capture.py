@@ -108,7 +108,9 @@ def test_messages_that_the_kernel_sends_as_one_are_read_one_by_one(tmp_path: Pat
             server.wait(_PATIENCE)
     data = _dissect(path, "wg.type == 4")
     inside = _dissect(path, "wg && (tcp || icmp)")
-    assert len(inside) > 1000
+    # iperf3 ends when all is in its socket's buffer, so not all of it need have left.
+    assert len(inside) > 50
+    assert path.with_suffix(".log").read_text() == f"{len(_dissect(path, 'frame'))} packets\n"
     # Keepalives have nothing inside.
     assert len(data) - len(inside) <= 5
 

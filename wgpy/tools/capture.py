@@ -47,9 +47,12 @@ def capture(arguments: list[str]) -> None:
         if keys is not None:
             stack.callback(keys.close)
         until = time.monotonic() + options.seconds if options.seconds else None
+        writer = Writer(out)
         with contextlib.suppress(KeyboardInterrupt):
-            told = _run(Writer(out), packets, keys, options.count, until)
-            print(f"{told} packets", file=sys.stderr)
+            _run(writer, packets, keys, options.count, until)
+        lost = packets.lost()
+        also = f"; {lost} came too fast and are missing" if lost else ""
+        print(f"{writer.packets} packets{also}", file=sys.stderr)
 
 
 def _output(path: str | None, *, secret: bool) -> contextlib.AbstractContextManager[BinaryIO]:
@@ -75,11 +78,9 @@ def _run(
     keys: KeyReader | None,
     count: int | None,
     until: float | None,
-) -> int:
-    """How many packets were written."""
-    told = 0
+) -> None:
     writer.flush()
-    while (count is None or told < count) and (until is None or time.monotonic() < until):
+    while (count is None or writer.packets < count) and (until is None or time.monotonic() < until):
         select.select([packets.fileno(), *([keys.fileno()] if keys else [])], [], [], _LOOK)
         # A key is told before its packet leaves: what was seen until now has its keys already.
         seen = list(packets.read())
@@ -88,6 +89,4 @@ def _run(
         for name, at, packet in seen:
             for one in datagrams(packet) if packets.outer else [packet]:
                 writer.packet(name, at, one)
-                told += 1
         writer.flush()
-    return told

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 _ETH_P_ALL = 3
 _SO_ATTACH_FILTER = 26
+_SO_RCVBUFFORCE = 33
 _SO_TIMESTAMPNS = 35
 _PACKET_OUTGOING = 4
 _ARPHRD_LOOPBACK = 772
@@ -16,6 +17,9 @@ _LARGEST = 65575 + 64
 _TURN = 64
 _TIMESPEC = struct.Struct("qq")
 # linux/if_packet.h
+_SOL_PACKET, _PACKET_STATISTICS = 263, 6
+# Seen, of these dropped.
+_STATISTICS = struct.Struct("II")
 _SOCKADDR_LL = struct.Struct("=HHiHBB8s")
 _UDP = 17
 _HEADER_V6, _HEADER_UDP = 40, 8
@@ -34,7 +38,8 @@ class PacketSocket:
         # Of no protocol until the filter is there.
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
         try:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+            # More than the host's limit for all.
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
             if port is not None:
                 _attach(self._socket, _of_port(port))
@@ -63,6 +68,12 @@ class PacketSocket:
                 if (level, what) == (socket.SOL_SOCKET, _SO_TIMESTAMPNS):
                     seconds, rest = _TIMESPEC.unpack(data[: _TIMESPEC.size])
                     yield name, seconds * 10**9 + rest, packet
+
+    def lost(self) -> int:
+        """How many packets came faster than they were read, since it was asked last."""
+        told = self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, _STATISTICS.size)
+        drops: int = _STATISTICS.unpack(told)[1]
+        return drops
 
     def close(self) -> None:
         self._socket.close()

@@ -24,6 +24,8 @@ class Writer:
 
     def __init__(self, out: BinaryIO) -> None:
         self._out = out
+        # How many there are in it.
+        self.packets = 0
         self._interfaces: dict[str, int] = {}
         # Version 1.0, and a length that nobody knows yet.
         self._block(_SECTION, struct.pack("=IHHq", _BYTE_ORDER, 1, 0, -1))
@@ -37,6 +39,7 @@ class Writer:
             "=IIIII", number, at_ns >> 32, at_ns & 0xFFFFFFFF, len(packet), len(packet)
         )
         self._block(_PACKET, head + packet)
+        self.packets += 1
 
     def keys(self, lines: bytes) -> None:
         """Add lines of a key log: before the packets that they are to open."""
