@@ -1,0 +1,1 @@
+"""`wgpy-agent demo`: a whole cluster on one machine, shown at work."""
