@@ -7,13 +7,16 @@ TOOLS := wireguard-tools iproute2 iperf3 iputils-ping nftables iptables tcpdump 
 ifeq ($(shell uname -m),x86_64)
 TOOLS += $(shell . /etc/os-release && [ "$${VERSION_ID:-99}" -lt 13 ] && echo libipsec-mb1 || echo libipsec-mb2)
 endif
+DEMO_TOOLS := iproute2 nftables containernetworking-plugins
 
 CHAOS := $(if $(SEED),WGPY_SEED=$(SEED)) $(if $(ROUNDS),WGPY_ROUNDS=$(ROUNDS))
 
-.PHONY: help demo test endure chaos scale check release interop bench docs links dev tools root clean
+.PHONY: help demo picture test endure chaos scale check release interop bench docs links dev tools root clean
 
 help:
-	@echo "make demo     an encrypted tunnel between two network namespaces, shown at work (root)"
+	@echo "make demo     a cluster on this machine, shown at work in a minute or two (root);"
+	@echo "              TUNNEL=1: only a tunnel between two network namespaces"
+	@echo "make picture  the demo's last screen, into docs/demo.svg (root)"
 	@echo "make test     all tests (root)"
 	@echo "make endure   the agent through outages of the API server, 20 minutes (root)"
 	@echo "make chaos    everything at random on six nodes; SEED=N plays a run again, ROUNDS=N (root)"
@@ -24,9 +27,19 @@ help:
 	@echo "make bench    each stage, and side by side with wireguard-go, into docs/bench (root)"
 	@echo "make docs     the documentation, into docs/_build (no root)"
 
+ifeq ($(TUNNEL),1)
 demo: root
 	@sh scripts/venv.sh
 	@$(PYTHON) -m wgpy demo
+else
+demo: root
+	@sh scripts/apt.sh $(DEMO_TOOLS)
+	@sh scripts/venv.sh demo
+	@$(PYTHON) -P -m agent demo $(DEMO)
+endif
+
+picture:
+	@$(MAKE) --no-print-directory demo DEMO="--svg docs/demo.svg"
 
 check: dev
 	@.venv/bin/ruff check .

@@ -16,6 +16,7 @@ USAGE = """usage: wgpy-agent COMMAND [OPTION]...
   doctor     what this node has and lacks, and what to do about it
   trace      the way from a pod of this node to another, and where it stops
   uninstall  remove all that the agent has made on this node
+  demo       a cluster on this machine, shown at work
 """
 _UNUSABLE = 2
 
@@ -40,6 +41,8 @@ def main(argv: list[str] | None = None) -> int:
             status = import_module("agent.follow").run(rest, os.environ)
         case "uninstall":
             status = _uninstall(rest)
+        case "demo":
+            status = _demo(rest)
         case "-h" | "--help":
             print(USAGE, end="")
             status = 0
@@ -98,6 +101,15 @@ def _uninstall(argv: list[str]) -> int:
     for failure in failed:
         print(f"wgpy-agent: {failure}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _demo(argv: list[str]) -> int:
+    try:
+        main = import_module("agent.demo.main")
+    except ModuleNotFoundError as missing:
+        print(f"wgpy-agent: demo: {missing}: pip install 'wgpy[demo]'", file=sys.stderr)
+        return 1
+    return int(main.run(argv))
 
 
 def _ask(path: Path, what: str) -> dict[str, object] | None:

@@ -3,7 +3,7 @@
 import argparse
 import re
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
 from agent import cli as agent_cli
@@ -50,7 +50,7 @@ def _wgpy() -> Iterator[str]:
         "returns when it is ready; or does what a command says, for interfaces of the kernel as "
         "well. The arguments and files of commands are those of wg(8) and wg-quick(8)."
     )
-    yield from _list("", _entries(general_help("")))
+    yield from _list("", _entries(general_help(""), COMMANDS))
     yield ".Sh COMMANDS"
     for name, command in COMMANDS.items():
         yield f".Ss {name}"
@@ -89,12 +89,10 @@ def _option(action: argparse.Action) -> tuple[str, str]:
     return f"{names} {value}" if value else names, f"{text[0].upper()}{text[1:]}."
 
 
-def _entries(text: str) -> Iterator[tuple[str, str]]:
-    """Of a help text: lines of two columns, and what belongs to them. Commands of wgpy have more
-    to say, elsewhere.
-    """
+def _entries(text: str, elsewhere: Container[str] = ()) -> Iterator[tuple[str, str]]:
+    """Of a help text: lines of two columns, and what belongs to them."""
     for entry in re.finditer(r"^  (\S.*?)  +(\S.*(?:\n {10,}\S.*)*)", text, re.MULTILINE):
-        if entry[1] not in COMMANDS:
+        if entry[1] not in elsewhere:
             yield entry[1], re.sub(r"\s+", " ", entry[2])
 
 
