@@ -106,12 +106,18 @@ def test_metrics_tell_all_that_is_to_be_watched(agents: Agents, pods: list[Pod])
     before = _metrics(pods[0], agents, 1)
     for _ in range(20):
         pods[0].ping(pods[1].addresses[4], size=5000, patience=_PATIENCE, attempts=1)
-    now = _metrics(pods[0], agents, 1)
-    # Traffic.
-    for direction in ("received", "sent"):
-        name = f"wgpy_peer_{direction}_bytes_total"
+    traffic = [f"wgpy_peer_{direction}_bytes_total" for direction in ("received", "sent")]
+
+    def counted() -> dict[tuple[str, ...], float] | None:
+        # What is told may be some moments old.
+        told = _metrics(pods[0], agents, 1)
+        grown = [told[name, "0", others[0]] - before[name, "0", others[0]] for name in traffic]
+        return told if min(grown) >= 20 * 5000 else None
+
+    now = wait_until("the traffic is in the metrics", counted, _PATIENCE)
+    assert now is not None
+    for name in traffic:
         assert {key[2] for key in now if key[0] == name} == set(others)
-        assert now[name, "0", others[0]] - before[name, "0", others[0]] >= 20 * 5000
     # Handshakes.
     ages = [now["wgpy_peer_handshake_age_seconds", "0", other] for other in others]
     assert all(0 <= age < 180 for age in ages)

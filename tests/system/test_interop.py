@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,6 @@ _ON_THIS_KERNEL = [
     "tcp-bulk",
     "tcp-offloads",
     "every-mtu",
-    "hub-and-fifty-spokes",
 ]
 _OF_ANOTHER = ["handshake-left", "roaming-over-v6-right", "full-tunnel-left", "counters-end"]
 _IN_A_GUEST = [
@@ -56,8 +56,14 @@ _IN_A_GUEST = [
 ]
 
 
-@pytest.mark.parametrize("counterpart", ["wireguard-go-bookworm", "wireguard-go-sid"])
-@pytest.mark.parametrize("scenario", _ON_THIS_KERNEL)
+# Two hubs at once have more daemons than a user may have inotify instances (128).
+_CELLS = [
+    *product(_ON_THIS_KERNEL, ("wireguard-go-bookworm", "wireguard-go-sid")),
+    ("hub-and-fifty-spokes", "wireguard-go-sid"),
+]
+
+
+@pytest.mark.parametrize(("scenario", "counterpart"), _CELLS)
 def test_wgpy_and_wireguard_go_understand_each_other(
     scenario: str, counterpart: str, tmp_path: Path
 ) -> None:
