@@ -14,7 +14,8 @@ from tests.cluster.agents import Agents
 from tests.cluster.api import Json
 from tests.cluster.pod import Pod
 
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("cluster")]
+# Heals against the clock, and what it breaks others would see: not beside other tests.
+pytestmark = [pytest.mark.system, pytest.mark.alone, pytest.mark.xdist_group("cluster")]
 
 # Seconds, on a slow machine; a session would live for 180 without being healed.
 _HEALED = 90.0

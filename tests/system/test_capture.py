@@ -18,7 +18,8 @@ from interop.netns import Lab
 from interop.shell import run, wait_until
 from interop.tunnel import End, ends, tunnel
 
-pytestmark = pytest.mark.system
+# Sessions are renewed and captured against a clock: not beside other tests.
+pytestmark = [pytest.mark.system, pytest.mark.alone]
 
 _WGPY = Userspace("wgpy", f"{sys.executable} -m wgpy")
 _CAPTURE = (sys.executable, "-m", "wgpy", "capture")

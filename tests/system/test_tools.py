@@ -194,6 +194,9 @@ def test_a_step_that_fails_undoes_all_before_it(
 
 
 def test_a_bad_file_makes_nothing_and_runs_no_hook(host: Host) -> None:
+    # Links that were made just now are still coming up.
+    wait_until("the links are up", lambda: "NO-CARRIER" not in host.state(), 10)
+    wait_until("and their routes", lambda: "multicast ff00::/8 dev far" in host.state(), 10)
     before = host.state()
     host.write("PreUp = echo ran\nFwMark = x")
     done = host.wgpy("up", str(host.config))

@@ -15,10 +15,10 @@ from wgpy.protocol.batch import MAX_BATCH
 # From the network. A turn of the event loop may take some milliseconds (a handshake, a burst in
 # the other direction); at 5 Gbit/s 4 MiB arrive in 6.
 RECEIVE_BUFFER: Final = 4 << 20
-# Packets and super-packets from the host; 50 ms without a CPU at 5000 a second. With 1000, as the
-# kernel's interfaces have it, 64 streams to 16 peers waited for each other for 100 ms and more,
-# sent single segments for that, and carried a third (`python -m interop.bench --only hub`).
-TUN_QUEUE: Final = 250
+# Packets and super-packets from the host, as the kernel's interfaces have it. 250 carry two to four
+# times as much where 64 streams go to 16 peers (less waiting makes larger super-packets), but lose
+# a lone packet beside a transfer.
+TUN_QUEUE: Final = 1000
 # To the network. Some tens of super-packets between us and the link. More would only wait longer:
 # a full socket makes the host wait.
 SEND_BUFFER: Final = 1 << 20
