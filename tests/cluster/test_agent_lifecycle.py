@@ -17,7 +17,7 @@ from tests.cluster.flows import Flow, Flows
 from tests.cluster.lossless import lossless
 from tests.cluster.pod import Pod, attach, detach
 
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("cluster"), pytest.mark.alone]
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("cluster"), pytest.mark.endurance]
 
 # Datagrams a second, from each pod to each other.
 _RATE = 200
