@@ -23,6 +23,7 @@ from agent.network.base import POD_BRIDGE, NetworkError, Report, Resource, expla
 from agent.network.cni import FILE, Cni, CniDesired
 from agent.network.cni import STATE as CNI_STATE
 from agent.network.firewall import open_firewall
+from agent.network.forwarding import Forwarding, ForwardingDesired
 from agent.network.guard import Guard, GuardDesired, is_guard
 from agent.network.links import Link, Links, LinksDesired
 from agent.network.neighbours import Neighbours, NeighboursDesired
@@ -62,11 +63,13 @@ class Machine:
         self._results = results
         self._versions = tuple(present_families())
         self._firewall = open_firewall()
+        self._forwarding = Forwarding()
         self._neighbours = Neighbours() if is_available() else None
         self._cni = Cni(cni)
         resources: list[Resource[Any]] = [
             Guard(),
             self._firewall,
+            self._forwarding,
             backend,
             Sysctls(proc_sys, state),
             Links(),
@@ -169,6 +172,9 @@ class Machine:
         if self._neighbours is None:
             what = "pods of this node can pose as each other: there is no nftables"
             yield Problem("warning", what, "install nftables")
+        if self._forwarding.unknown is not None:
+            what = f"whether others forbid forwarding is not known: {self._forwarding.unknown.what}"
+            yield Problem("warning", what, self._forwarding.unknown.advice)
         if lacking := lacks(self._overlay, self._versions):
             what = f"this node has no IPv6: its pods cannot reach {', '.join(lacking)}"
             yield Problem("warning", what, "enable IPv6 on this host, or take it from the cluster")
@@ -241,6 +247,7 @@ def wishes(desired: Desired, versions: Collection[int]) -> Iterator[tuple[str, A
     lanes = zip(LANE_NAMES, desired.lanes, strict=True)
     yield "guard", GuardDesired(overlay)
     yield "firewall", FirewallDesired(LANE_NAMES, overlay, local, own(desired.nodes))
+    yield "forwarding", ForwardingDesired((POD_BRIDGE, *LANE_NAMES))
     yield "lanes", LanesDesired(tuple(LaneDesired(name, config) for name, config in lanes))
     yield "sysctls", node_sysctls(LANE_NAMES, {network.version for network in overlay})
     yield "links", LinksDesired((*links, bridge))

@@ -16,6 +16,7 @@ from agent.machine import LANE_NAMES
 from agent.network.base import POD_BRIDGE, NetworkError, explained
 from agent.network.cni import STATE, Cni
 from agent.network.firewall import open_firewall
+from agent.network.forwarding import Forwarding
 from agent.network.guard import Guard
 from agent.network.neighbours import Neighbours
 from agent.network.nft import is_available
@@ -54,6 +55,7 @@ def _steps(cni: Path, proc_sys: Path) -> Iterator[tuple[str, Callable[[], None]]
         yield "rules of the bridge", Neighbours().remove
         yield "counters of a trace that was killed", Trail().remove
     yield "packet filter", lambda: open_firewall().remove()
+    yield "rules of forwarding", Forwarding().remove
     yield "guard", Guard().remove
     yield "settings", Sysctls(proc_sys).remove
     yield "files", _remove_files

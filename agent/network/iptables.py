@@ -14,13 +14,21 @@ from agent.network.rtnetlink import present_families
 from agent.network.ruleset import FirewallDesired
 
 _TIMEOUT = 30.0
-_PROGRAMS = {4: "iptables", 6: "ip6tables"}
+PROGRAMS = {4: "iptables", 6: "ip6tables"}
 # As the host has chosen, then the older ones.
 _VARIANTS = ("", "-legacy")
 _ADVICE = "give the agent CAP_NET_RAW as well, or nftables to this host: docs/kubernetes.md"
 _REFUSED = ("Permission denied", "not permitted")
 # Seconds to wait for others that change rules.
 _PATIENCE = "10"
+
+
+class Refused(NetworkError):
+    """The kernel does not permit it."""
+
+
+class Unable(NetworkError):
+    """The program has failed: this kernel has not what it speaks to."""
 
 
 class IptablesFirewall:
@@ -30,7 +38,7 @@ class IptablesFirewall:
 
     def __init__(self, variant: str = "") -> None:
         """`variant` of the programs: "-legacy", or "" for the host's own choice."""
-        self._programs = {version: f"{name}{variant}" for version, name in _PROGRAMS.items()}
+        self._programs = {version: f"{name}{variant}" for version, name in PROGRAMS.items()}
         self._desired: FirewallDesired | None = None
         # What was listed after it was made, by version of IP.
         self._made: dict[int, list[str]] = {}
@@ -48,15 +56,15 @@ class IptablesFirewall:
         return report.end()
 
     def _put(self, version: int, desired: FirewallDesired, known: bool, report: Report) -> None:
-        saved = self._save(version)
+        saved = save(self._programs[version])
         before = xtables.own_rules(saved)
         if known and before == self._made.get(version):
             return
-        self._counted = _sum(self._counted, xtables.counts(self._save(version, "-c")))
+        self._counted = _sum(self._counted, xtables.counts(save(self._programs[version], "-c")))
         # Unless it succeeds, the next pass must not take what is there for what is desired.
         self._made.pop(version, None)
-        self._restore(version, xtables.restore_text(desired, version, saved))
-        self._made[version] = xtables.own_rules(self._save(version))
+        restore(self._programs[version], xtables.restore_text(desired, version, saved))
+        self._made[version] = xtables.own_rules(save(self._programs[version]))
         if before != self._made[version]:
             was = "were missing" if not before else "were others"
             report.changed.append(f"{self._programs[version]} rules are set, they {was}")
@@ -65,22 +73,15 @@ class IptablesFirewall:
         """What was dropped, by reason (ruleset.COUNTERS). NetworkError."""
         found = self._counted
         for version in present_families():
-            found = _sum(found, xtables.counts(self._save(version, "-c")))
+            found = _sum(found, xtables.counts(save(self._programs[version], "-c")))
         return found
 
     def remove(self) -> None:
         """Leave no chain. NetworkError."""
         self._desired = None
         for version in present_families():
-            if text := xtables.removal_text(self._save(version)):
-                self._restore(version, text)
-
-    def _save(self, version: int, *options: str) -> str:
-        return _run(f"{self._programs[version]}-save", *options)
-
-    def _restore(self, version: int, text: str) -> None:
-        words = ("--noflush", "--wait", _PATIENCE)
-        _run(f"{self._programs[version]}-restore", *words, text=text)
+            if text := xtables.removal_text(save(self._programs[version])):
+                restore(self._programs[version], text)
 
 
 def open_iptables() -> IptablesFirewall:
@@ -88,13 +89,23 @@ def open_iptables() -> IptablesFirewall:
     failures = []
     for variant in _VARIANTS:
         try:
-            _run(f"{_PROGRAMS[4]}{variant}-save", "-t", "raw")
+            save(f"{PROGRAMS[4]}{variant}", "-t", "raw")
         except NetworkError as error:
             failures.append(error)
         else:
             return IptablesFirewall(variant)
     what = "; ".join(error.what for error in failures)
     raise NetworkError(f"this host has no packet filter: {what}", failures[-1].advice)
+
+
+def save(program: str, *options: str) -> str:
+    """What `program`, one of iptables' variants, lists. NetworkError."""
+    return _run(f"{program}-save", *options)
+
+
+def restore(program: str, text: str) -> None:
+    """Each table of `text` in one step, and nothing else. NetworkError."""
+    _run(f"{program}-restore", "--noflush", "--wait", _PATIENCE, text=text)
 
 
 def _sum(one: dict[str, Count], other: dict[str, Count]) -> dict[str, Count]:
@@ -116,6 +127,7 @@ def _run(program: str, *arguments: str, text: str = "") -> str:
         raise NetworkError(f"{program} took longer than {_TIMEOUT:g} seconds") from None
     if done.returncode:
         said = " ".join(done.stderr.split())
-        refused = any(word in said for word in _REFUSED)
-        raise NetworkError(f"{program}: {said}", _ADVICE if refused else "")
+        if any(word in said for word in _REFUSED):
+            raise Refused(f"{program}: {said}", _ADVICE)
+        raise Unable(f"{program}: {said}")
     return done.stdout

@@ -38,7 +38,7 @@ _RTMSG = Struct("=8BI")
 _NETCONFMSG_SIZE = 4
 _NFGENMSG_SIZE = 4
 # Families of tables (linux/netfilter.h).
-_NFPROTO = {1: "inet", 7: "bridge"}
+_NFPROTO = {1: "inet", 2: "ip", 7: "bridge", 10: "ip6"}
 _NUMBER = Struct("=I")
 _SIGNED = Struct("=i")
 _RECEIVE_SIZE = 64 * 1024

@@ -20,10 +20,23 @@ from wgpy.protocol.config import Network
 
 # When netlink's events were lost.
 EVERYTHING = frozenset(
-    {"lanes", "links", "guard", "routes", "sysctls", "firewall", "neighbours", "paths"}
+    [
+        "lanes",
+        "links",
+        "guard",
+        "routes",
+        "sysctls",
+        "firewall",
+        "forwarding",
+        "neighbours",
+        "paths",
+    ]
 )
 _PATHS = frozenset({"paths"})
+# The kernel tells nothing of the older iptables' rules: those wait for the look at everything.
 _TABLES = {
+    "ip filter": frozenset({"forwarding"}),
+    "ip6 filter": frozenset({"forwarding"}),
     ruleset.TABLE_NAME: frozenset({"firewall"}),
     neighbours.TABLE_NAME: frozenset({"neighbours"}),
 }

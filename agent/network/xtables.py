@@ -43,7 +43,7 @@ def restore_text(desired: FirewallDesired, version: int, saved: str) -> str:
         lines += [f"*{table}", *(f":{chain} - [0:0]" for chain in chains), *own]
         for hook, chain in jumps:
             jump = f"-A {hook} -j {chain}"
-            present = [line for line in _table(saved, table) if line.startswith(f"-A {hook} ")]
+            present = [line for line in table_lines(saved, table) if line.startswith(f"-A {hook} ")]
             if present[:1] != [jump] or present.count(jump) > 1:
                 lines += [f"-D {hook} -j {chain}"] * present.count(jump)
                 lines.append(f"-I {hook} 1 -j {chain}")
@@ -55,7 +55,7 @@ def removal_text(saved: str) -> str:
     """What takes everything of ours out of the tables in `saved`; empty when there is nothing."""
     lines: list[str] = []
     for table in _CHAINS:
-        present = _table(saved, table)
+        present = table_lines(saved, table)
         chains = [line[1:].split()[0] for line in present if line.startswith(":WGPY-")]
         rules = [line[3:] for line in present if line.startswith("-A ")]
         jumps = [rule for rule in rules if "-j WGPY-" in rule and not rule.startswith("WGPY-")]
@@ -71,7 +71,7 @@ def own_rules(saved: str) -> list[str]:
     found = []
     for table in _CHAINS:
         begun: set[str] = set()
-        for line in _table(saved, table):
+        for line in table_lines(saved, table):
             if line.startswith((":WGPY-", "-A WGPY-")):
                 found.append(line)
             elif line.startswith("-A "):
@@ -93,7 +93,8 @@ def counts(saved: str) -> dict[str, Count]:
     return found
 
 
-def _table(saved: str, table: str) -> list[str]:
+def table_lines(saved: str, table: str) -> list[str]:
+    """What iptables-save has of one table."""
     _, _, rest = saved.partition(f"*{table}\n")
     return rest.partition("COMMIT")[0].splitlines()
 

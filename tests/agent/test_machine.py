@@ -54,7 +54,9 @@ def wished(desired: Desired = DUAL, versions: tuple[int, ...] = (4, 6)) -> dict[
 
 def test_each_resource_is_told_its_part() -> None:
     told = wished()
-    assert list(told) == ["guard", "firewall", "lanes", "sysctls", "links", "routes", "cni"]
+    assert list(told) == [
+        *("guard", "firewall", "forwarding", "lanes", "sysctls", "links", "routes", "cni")
+    ]
     assert told["guard"].overlay == OVERLAY
     firewall = told["firewall"]
     assert (firewall.overlay, firewall.local, firewall.nodes) == (OVERLAY, LOCAL, NODES)
@@ -163,6 +165,7 @@ class FakeResource:
         self.desired: list[Any] = []
         self.overlay: object = None
         self.packets: int | None = 0
+        self.unknown: NetworkError | None = None
 
     def reconcile(self, desired: Any) -> list[str]:
         self.desired.append(desired)
@@ -198,7 +201,10 @@ class Rig:
     def __init__(
         self, monkeypatch: pytest.MonkeyPatch, path: Path, versions: tuple[int, ...] = (4, 6)
     ) -> None:
-        names = ("guard", "firewall", "sysctls", "links", "routes", "neighbours", "cni", "watch")
+        names = (
+            *("guard", "firewall", "forwarding", "sysctls", "links"),
+            *("routes", "neighbours", "cni", "watch"),
+        )
         self.things = {name: FakeResource(name) for name in names}
         self.kernel = FakeKernel(monkeypatch, versions=list(versions))
         self.results = path / "results"
@@ -217,8 +223,8 @@ def test_all_of_a_node_is_in_order_after_one_turn(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     rig = Rig(monkeypatch, tmp_path)
-    assert len(rig.machine.unsettled) == 8
-    assert len(rig.machine.turn(DUAL)) == 8
+    assert len(rig.machine.unsettled) == 9
+    assert len(rig.machine.turn(DUAL)) == 9
     assert rig.machine.unsettled == []
     assert list(rig.machine.problems()) == []
     assert rig.things["watch"].overlay == OVERLAY
@@ -235,12 +241,23 @@ def test_a_host_without_ipv6_says_so_once(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert list(rig.machine.problems()) == []
 
 
+def test_rules_of_others_that_cannot_be_read_are_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    rig = Rig(monkeypatch, tmp_path)
+    rig.machine.turn(DUAL)
+    rig.things["forwarding"].unknown = NetworkError("not permitted", "give it")
+    (problem,) = rig.machine.problems()
+    assert (problem.severity, problem.advice) == ("warning", "give it")
+    assert problem.what == "whether others forbid forwarding is not known: not permitted"
+
+
 def test_attachments_that_cannot_be_read_stop_nothing_else(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     rig = Rig(monkeypatch, tmp_path)
     rig.results.rmdir()
-    assert len(rig.machine.turn(DUAL)) == 7
+    assert len(rig.machine.turn(DUAL)) == 8
     assert rig.machine.unsettled == ["neighbours"]
     (problem,) = rig.machine.problems()
     assert problem.severity == "error"

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from agent.network.base import Address
 from agent.network.firewall import Firewall
+from agent.network.forwarding import Forwarding, ForwardingDesired
 from agent.network.guard import Guard, GuardDesired
 from agent.network.iptables import IptablesFirewall
 from agent.network.links import Link, Links, LinksDesired
@@ -56,7 +57,7 @@ _MAC = "02:00:00:00:00:01"
 _ETH_P_ALL = 3
 _SO_RCVBUFFORCE = 33
 _CAPTURED = 1 << 25
-_PATIENCE = 30.0
+PATIENCE = 30.0
 _SILENCE = 0.3
 
 
@@ -70,6 +71,7 @@ class Resources:
 
     def __post_init__(self) -> None:
         self.guard = Guard()
+        self.forwarding = Forwarding()
         self.links = Links()
         self.routes = Routes()
         self.sysctls = Sysctls(state=self.state / "sysctls.json")
@@ -81,6 +83,7 @@ class Resources:
             *self.firewall.reconcile(
                 FirewallDesired(LANES, self._of(OVERLAY), self._of(LOCAL), self._of(FAR_NODE))
             ),
+            *self.forwarding.reconcile(ForwardingDesired(("wgpy-pods", *LANES))),
             *self.sysctls.reconcile(node_sysctls(LANES, self.versions)),
             *self.links.reconcile(self.wanted_links()),
             *self.routes.reconcile(
@@ -97,7 +100,14 @@ class Resources:
         return LinksDesired((*lanes, Link("wgpy-pods", 1420, addresses=None, required=False)))
 
     def remove(self) -> None:
-        for resource in (self.routes, self.links, self.sysctls, self.firewall, self.guard):
+        for resource in (
+            self.routes,
+            self.links,
+            self.sysctls,
+            self.firewall,
+            self.forwarding,
+            self.guard,
+        ):
             resource.remove()
 
     def _of(self, networks: dict[int, Network]) -> tuple[Network, ...]:
@@ -206,9 +216,9 @@ def listener(namespace: Namespace, version: int, port: int = PORT) -> Iterator[s
 
 def send(
     namespace: Namespace, version: int, destination: str, source: str | None = None,
-    payload: bytes = b"hello",
+    payload: bytes = b"hello", port: int = PORT,
 ) -> None:  # fmt: skip
-    """A datagram to PORT; from a source that may be anybody's."""
+    """A datagram; from a source that may be anybody's."""
     with namespace.inside():
         sock = socket.socket(_FAMILY[version], socket.SOCK_DGRAM)
     with sock:
@@ -216,10 +226,10 @@ def send(
             sock.setsockopt(*_TRANSPARENT[version], 1)
             sock.bind((source, 0))
         with contextlib.suppress(OSError):  # no route: that is for the test to see
-            sock.sendto(payload, (destination, PORT))
+            sock.sendto(payload, (destination, port))
 
 
-def received_from(sock: socket.socket, patience: float = _PATIENCE) -> str | None:
+def received_from(sock: socket.socket, patience: float = PATIENCE) -> str | None:
     """Source of the next datagram, None if none comes."""
     if not select.select([sock], [], [], patience)[0]:
         return None
@@ -264,7 +274,7 @@ def accepted_segment_size(
         listening.bind((_ANY[version], PORT))
         listening.listen()
         for sock in (listening, connecting):
-            sock.settimeout(_PATIENCE)
+            sock.settimeout(PATIENCE)
         connecting.connect((destination, PORT))
         accepted, _ = listening.accept()
         with accepted:

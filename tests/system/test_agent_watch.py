@@ -65,6 +65,8 @@ _OURS = {
     "ip -6 rule add iif x table 99 protocol 157": {"routes"},
     "nft add table inet wgpy": {"firewall"},
     "nft add table bridge wgpy": {"neighbours"},
+    "iptables-nft -P FORWARD DROP": {"forwarding"},
+    "ip6tables-nft -A FORWARD -j REJECT": {"forwarding"},
     "sysctl -qw net.ipv4.ip_forward=1": {"sysctls"},
     "sysctl -qw net.ipv4.conf.wgpy0.rp_filter=1": {"sysctls"},
     "sysctl -qw net.ipv6.conf.wgpy0.forwarding=1": {"sysctls"},

@@ -10,6 +10,7 @@ from agent.backend import Backend, LanesDesired
 from agent.network.base import NetworkError, Report, Resource, explained
 from agent.network.cni import Cni, CniDesired
 from agent.network.firewall import Firewall
+from agent.network.forwarding import Forwarding, ForwardingDesired
 from agent.network.guard import Guard, GuardDesired
 from agent.network.links import Links, LinksDesired
 from agent.network.neighbours import Neighbours, NeighboursDesired
@@ -60,13 +61,14 @@ def test_a_read_only_proc_is_told_with_advice() -> None:
 def test_all_resources_have_one_shape_and_names_of_their_own(tmp_path: Path) -> None:
     cni: Resource[CniDesired] = Cni(tmp_path, tmp_path / "run")
     firewall: Resource[FirewallDesired] = Firewall()
+    forwarding: Resource[ForwardingDesired] = Forwarding()
     guard: Resource[GuardDesired] = Guard()
     lanes: type[Resource[LanesDesired]] = Backend
     links: Resource[LinksDesired] = Links()
     neighbours: Resource[NeighboursDesired] = Neighbours()
     routes: Resource[RoutesDesired] = Routes()
     sysctls: Resource[SysctlsDesired] = Sysctls(tmp_path, tmp_path / "state")
-    found = (cni, firewall, guard, lanes, links, neighbours, routes, sysctls)
+    found = (cni, firewall, forwarding, guard, lanes, links, neighbours, routes, sysctls)
     names = [resource.name for resource in found]
     assert names == sorted(set(names))
     # The way to other nodes is nothing that is kept.
