@@ -6,7 +6,8 @@ import json
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +20,8 @@ _PORT = 4600
 _ROOT = Path(__file__).parents[2]
 _LATE = 5.0
 """Seconds that the last datagrams have to arrive."""
+_MISSING = 5
+_NOTHING = {"count": 0, "again": 0, "missing": ()}
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,10 @@ class Flow:
     received: int
     again: int
     """Datagrams that came more than once."""
+    missing: tuple[str, ...] = ()
+    """When the first of those were sent that did not come though a later one did: UTC."""
+    refused: dict[str, int] = field(default_factory=dict)
+    """Datagrams that the sender's own kernel did not take, of all that it sent, by reason."""
 
     @property
     def lost(self) -> int:
@@ -96,10 +103,25 @@ class Flows:
             for other, receiver in enumerate(self._pods):
                 if own == other:
                     continue
-                got = reports[other]["received"].get(str(own), {"count": 0, "again": 0})
+                got = reports[other]["received"].get(str(own), _NOTHING)
                 sent = report["sent"][receiver.addresses[self._version]]
-                found.append(Flow(sender.name, receiver.name, sent, got["count"], got["again"]))
+                times = [report["begun"] + number / self._rate for number in got["missing"]]
+                found.append(
+                    Flow(
+                        sender.namespace.name,
+                        receiver.namespace.name,
+                        sent,
+                        got["count"],
+                        got["again"],
+                        tuple(map(_clock, times[:_MISSING])),
+                        report["refused"],
+                    )
+                )
         return found
+
+
+def _clock(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S.%f")[:-3]
 
 
 def _listening(pod: Pod) -> bool:

@@ -4,12 +4,13 @@ usage: python -m tests.cluster.talker OWN RATE PORT ADDRESS...
 
 OWN (below 65536) says who sends. After the first line on standard input RATE datagrams a second go
 to each ADDRESS, until the second line. The end of standard input ends the listening, and a report
-goes to standard output: {"sent": {address: n}, "received": {own: {"count": n, "again": n}}}.
+goes to standard output: {"sent": {address: n}, "begun": time, "refused": {reason: n}, "received":
+{own: {"count": n, "again": n, "missing": [the first numbers that did not come, before the last that
+did]}}}.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import select
@@ -23,6 +24,7 @@ from tests.cluster.plaintext import MARKER
 
 _FORM = struct.Struct(">HQ")
 _TURN = 0.005
+_MOST_MISSING = 1000
 _SO_RCVBUFFORCE = 33
 
 
@@ -40,8 +42,10 @@ class Talker:
         self._socket.setblocking(False)
         self._addresses = [a if ":" in a else f"::ffff:{a}" for a in addresses]
         self._sent = 0
+        self._begun = 0.0
         self._seen: defaultdict[int, set[int]] = defaultdict(set)
         self._again: Counter[int] = Counter()
+        self._refused: Counter[str] = Counter()
 
     def run(self) -> None:
         begin: float | None = None
@@ -55,6 +59,7 @@ class Talker:
                     break
                 lines += 1
                 begin = time.monotonic() if lines == 1 else None
+                self._begun = self._begun or time.time()
             if begin is not None:
                 self._send(int((time.monotonic() - begin) * self._rate))
         self._receive_untrusted()
@@ -62,17 +67,25 @@ class Talker:
     def report(self) -> str:
         sent = {a.removeprefix("::ffff:"): self._sent for a in self._addresses}
         received = {
-            own: {"count": len(numbers), "again": self._again[own]}
+            own: {
+                "count": len(numbers),
+                "again": self._again[own],
+                "missing": sorted(set(range(max(numbers))) - numbers)[:_MOST_MISSING],
+            }
             for own, numbers in self._seen.items()
         }
-        return json.dumps({"sent": sent, "received": received})
+        return json.dumps(
+            {"sent": sent, "begun": self._begun, "refused": self._refused, "received": received}
+        )
 
     def _send(self, due: int) -> None:
         while self._sent < due:
             datagram = MARKER + _FORM.pack(self._own, self._sent)
             for address in self._addresses:
-                with contextlib.suppress(OSError):  # refused on the way: as lost as any other
+                try:
                     self._socket.sendto(datagram, (address, self._port))
+                except OSError as error:  # refused on the way: as lost as any other
+                    self._refused[str(error.strerror)] += 1
             self._sent += 1
 
     def _receive_untrusted(self) -> None:

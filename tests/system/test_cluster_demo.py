@@ -18,7 +18,8 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.system
+# Alone, as each looks at what of the host is there before and after it.
+pytestmark = [pytest.mark.system, pytest.mark.alone]
 
 _DEMO = (sys.executable, "-P", "-m", "agent", "demo")
 _ROOT = Path(__file__).parents[2]
