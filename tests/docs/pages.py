@@ -20,7 +20,6 @@ NEEDS = {
     "cluster": "a Kubernetes cluster of one's own",
     "hour": "the better part of an hour",
     "registry": "a registry for images",
-    "systemd": "a host that systemd has started",
     "terminal": "somebody who watches",
 }
 RUNS = ("sh", "python")

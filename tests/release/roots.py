@@ -52,9 +52,9 @@ class Root:
 
 
 @contextlib.contextmanager
-def root(python: str, directory: Path) -> Iterator[Root]:
-    """A system that has this version of Python and the venv module, and can be spoiled."""
-    made = _made(python)
+def root(python: str, directory: Path, *packages: str) -> Iterator[Root]:
+    """A system that can be spoiled, with this Python, its venv module and what else is named."""
+    made = _made(python, packages)
     copy = directory / f"root-{python}"
     run("cp", "-a", "--reflink=auto", str(made), str(copy), timeout=_TIMEOUT)
     try:
@@ -63,15 +63,16 @@ def root(python: str, directory: Path) -> Iterator[Root]:
         shutil.rmtree(copy)
 
 
-def _made(python: str) -> Path:
-    target = cache.directory() / "roots" / python
+def _made(python: str, more: tuple[str, ...]) -> Path:
+    target = cache.directory() / "roots" / "+".join((python, *more))
     if not target.exists():
         cache.need({"mmdebstrap": "mmdebstrap"})
-        unborn = target.with_suffix(".new")
+        unborn = target.with_name(f"{target.name}.new")
         shutil.rmtree(unborn, ignore_errors=True)
         unborn.parent.mkdir(parents=True, exist_ok=True)
-        packages = f"--include=python{python},python{python}-venv,iproute2"
-        command = ["mmdebstrap", "--quiet", f"--aptopt={_APT}", "--variant=apt", packages]
+        packages = (f"python{python}", f"python{python}-venv", "iproute2", *more)
+        include = f"--include={','.join(packages)}"
+        command = ["mmdebstrap", "--quiet", f"--aptopt={_APT}", "--variant=apt", include]
         run(*command, SYSTEMS[python], str(unborn), cache.mirror(), timeout=_TIMEOUT)
         unborn.rename(target)
     return target

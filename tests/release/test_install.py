@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.pages import ROOT, blocks
-from tests.release.roots import SYSTEMS, root, wheels
+from tests.release.roots import SYSTEMS, Root, root, wheels
 from tests.release.test_build import build
 from wgpy import __version__
 
@@ -48,21 +48,29 @@ def test_it_installs_and_runs(python: str, wheel: Path, tmp_path: Path) -> None:
 
 def test_the_install_page_installs_on_debian(tmp_path: Path) -> None:
     """Its commands, as they are; only where pip finds packages is another place."""
-    page = ROOT / "docs" / "install.md"
-    commands = [
-        block.text for block in blocks(page) if block.tested and __file__.endswith(block.tested)
-    ]
-    assert len(commands) == 2, "a clone and a unit"
     with root("3.11", tmp_path) as system:
-        ignored = shutil.ignore_patterns(".*", "__pycache__", "dist")
-        shutil.copytree(ROOT, system.path / "wgpy", ignore=ignored)
-        wheels(f"{ROOT}", "3.11", system.path / "wheels")
-        wheels("hatchling", "3.11", system.path / "wheels")
-        settings = "[install]\nno-index = true\nfind-links = /wheels\n"
-        (system.path / "etc/pip.conf").write_text(settings)
-        system.run("cd /wgpy\n" + "".join(commands).replace("systemctl", ": systemctl"))
+        system.run("cd /wgpy\n" + bring_the_install_page(system))
         assert system.run("wgpy --version") == f"wgpy {__version__}\n"
         assert (system.path / "etc/systemd/system/wgpy@.service").is_file()
+
+
+def bring_the_install_page(system: Root) -> str:
+    """Put a clone into /wgpy, and what pip wants; returns the page's commands for there."""
+    page = blocks(ROOT / "docs" / "install.md")
+    commands = [block.text for block in page if block.tested and __file__.endswith(block.tested)]
+    assert len(commands) == 2, "a clone and a unit"
+    ignored = shutil.ignore_patterns(".*", "__pycache__", "dist")
+    shutil.copytree(ROOT, system.path / "wgpy", ignore=ignored)
+    _offer(system, f"{ROOT}")
+    return "".join(commands)
+
+
+def _offer(system: Root, requirement: str) -> None:
+    """Have pip inside find a requirement, and what builds it, without a network."""
+    for each in (requirement, "hatchling"):
+        wheels(each, system.python.removeprefix("python"), system.path / "wheels")
+    settings = "[install]\nno-index = true\nfind-links = /wheels\n"
+    (system.path / "etc/pip.conf").write_text(settings)
 
 
 def test_the_steps_of_the_containerfile_make_an_agent(tmp_path: Path) -> None:
@@ -79,9 +87,6 @@ def test_the_steps_of_the_containerfile_make_an_agent(tmp_path: Path) -> None:
                 target = system.path / "src" / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 copy(ROOT / name, target)
-        wheels(f"{ROOT}[agent]", python, system.path / "wheels")
-        wheels("hatchling", python, system.path / "wheels")
-        settings = "[install]\nno-index = true\nfind-links = /wheels\n"
-        (system.path / "etc/pip.conf").write_text(settings)
+        _offer(system, f"{ROOT}[agent]")
         system.run(f"ln -s {system.python} /usr/bin/python\n{install[1]}")
         assert "doctor" in system.run(f"{entry[1]} --help")
