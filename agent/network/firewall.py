@@ -2,7 +2,7 @@
 
 from agent.network.iptables import IptablesFirewall, open_iptables
 from agent.network.nft import Table, is_available
-from agent.network.ruleset import TABLE_NAME, FirewallDesired, ruleset
+from agent.network.ruleset import COUNTERS, TABLE_NAME, FirewallDesired, ruleset
 
 
 class Firewall(Table[FirewallDesired]):
@@ -11,7 +11,7 @@ class Firewall(Table[FirewallDesired]):
     name = "firewall"
 
     def __init__(self) -> None:
-        super().__init__(TABLE_NAME, ruleset)
+        super().__init__(TABLE_NAME, tuple(COUNTERS), ruleset)
 
 
 def open_firewall() -> Firewall | IptablesFirewall:

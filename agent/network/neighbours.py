@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from agent.network.attachments import Attachment
 from agent.network.base import Address
-from agent.network.nft import Count, Table
-from agent.network.ruleset import counter, nft_set
+from agent.network.nft import Table
+from agent.network.ruleset import nft_set
 
 TABLE_NAME = "bridge wgpy"
 COUNTER = "neighbour_spoof"
@@ -31,30 +31,27 @@ class Neighbours(Table[NeighboursDesired]):
     name = "neighbours"
 
     def __init__(self) -> None:
-        super().__init__(TABLE_NAME, neighbours_ruleset)
+        super().__init__(TABLE_NAME, (COUNTER,), neighbours_ruleset)
 
 
-def neighbours_ruleset(desired: NeighboursDesired, counts: dict[str, Count]) -> str:
-    """The whole table: a chain for each pod, and one for those that are not known."""
+def neighbours_ruleset(desired: NeighboursDesired) -> str:
+    """What is in the table: a chain for each pod, and one for those that are not known."""
     pods = desired.attachments
     taken = {address for pod in pods for address in pod.addresses}
-    goto = ", ".join(f'"{pod.veth}" : goto {_chain(pod)}' for pod in pods)
-    known = f"iifname vmap {{ {goto} }}" if goto else ""
+    goto = [f'"{pod.veth}" : goto {_chain(pod)}' for pod in pods]
     lines = [
-        f"table {TABLE_NAME} {{",
-        counter(COUNTER, counts),
         nft_set("taken4", "ipv4_addr", _of(taken, 4)),
         nft_set("taken6", "ipv6_addr", _of(taken, 6)),
         f"chain spoofed {{ counter name {COUNTER} drop; }}",
         *(line for pod in pods for line in _pod_chain(pod)),
+        nft_set("known", "ifname : verdict", goto, kind="map"),
         "chain prerouting {",
         f"type filter hook prerouting priority {_FIRST}; policy accept;",
-        known,
+        "iifname vmap @known",
         "ip saddr @taken4 goto spoofed",
         "arp saddr ip @taken4 goto spoofed",
         "ip6 saddr @taken6 goto spoofed",
         "}",
-        "}\n",
     ]
     return "\n".join(lines)
 
@@ -62,17 +59,14 @@ def neighbours_ruleset(desired: NeighboursDesired, counts: dict[str, Count]) -> 
 def _pod_chain(pod: Attachment) -> Iterator[str]:
     yield f"chain {_chain(pod)} {{"
     yield f"ether saddr != {pod.mac} goto spoofed"
-    if v4 := ", ".join(_of(pod.addresses, 4)):
-        yield f"ip saddr {{ {v4} }} accept"
-        # 0.0.0.0 asks whether an address is free.
-        yield f"arp saddr ip {{ 0.0.0.0, {v4} }} accept"
+    yield from (f"ip saddr {address} accept" for address in _of(pod.addresses, 4))
+    # 0.0.0.0 asks whether an address is free.
+    yield from (f"arp saddr ip {own} accept" for own in ("0.0.0.0", *_of(pod.addresses, 4)))
     # Whoever says where an address is says it of its own, or of one of the link (fe80::/10).
-    own = ", ".join(f"{int(a):#034x}" for a in pod.addresses if a.version == 6)
-    target = f" @th,64,128 != {{ {own} }}" if own else ""
-    yield f"icmpv6 type nd-neighbor-advert @th,64,10 != 0x3fa{target} goto spoofed"
-    if v6 := ", ".join(_of(pod.addresses, 6)):
-        yield f"ip6 saddr {{ {v6} }} accept"
-    yield "ip6 saddr { ::, fe80::/10 } meta l4proto ipv6-icmp accept"
+    own = "".join(f" @th,64,128 != {int(a):#034x}" for a in pod.addresses if a.version == 6)
+    yield f"icmpv6 type nd-neighbor-advert @th,64,10 != 0x3fa{own} goto spoofed"
+    yield from (f"ip6 saddr {address} accept" for address in _of(pod.addresses, 6))
+    yield from (f"ip6 saddr {link} meta l4proto ipv6-icmp accept" for link in ("::", "fe80::/10"))
     yield "goto spoofed"
     yield "}"
 

@@ -1,9 +1,10 @@
-"""A table of nftables that is ours, through the program `nft`, replaced in one transaction."""
+"""A table of nftables that is ours, through the program `nft`, each change in one transaction."""
 
 import json
+import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -12,6 +13,9 @@ from agent.network.base import NetworkError, Report
 _TIMEOUT = 30.0
 # How nft says that there is no such table.
 _ABSENT = "No such file or directory"
+# What a table has besides counters; chains first, as their rules hold the rest.
+_FLUSHED = ("chain", "set", "map")
+_DECLARED = re.compile(r"^\s*(chain|set|map) (\S+)", re.MULTILINE)
 
 Desired = TypeVar("Desired")
 
@@ -40,11 +44,14 @@ def is_available() -> bool:
 class Table(Generic[Desired]):
     """Table `where` ("inet wgpy"), compared with what the kernel listed when we had just made it.
 
-    `render` writes the whole table, with counters that go on from what they were.
+    `render` writes its sets and chains, which use the named `counters`.
     """
 
-    def __init__(self, where: str, render: Callable[[Desired, dict[str, Count]], str]) -> None:
+    def __init__(
+        self, where: str, counters: tuple[str, ...], render: Callable[[Desired], str]
+    ) -> None:
         self._where = where
+        self._counters = counters
         self._render = render
         self._desired: Desired | None = None
         self._made: list[Any] | None = None
@@ -57,16 +64,53 @@ class Table(Generic[Desired]):
             known = desired == self._desired
             if known and before is not None and _rules(before) == self._made:
                 return []
-            # The table need not be there to be replaced.
-            text = f"table {self._where}\ndelete table {self._where}\n"
-            _nft("-f", "-", text=text + self._render(desired, _counts(before or [])))
-            self._desired, self._made = desired, _rules(self._listing() or [])
+            text = self._render(desired)
+            now = self._refill(before, text) if before else None
+            if now is None or (known and now != self._made):
+                now = self._replace(before or [], text)
+            self._desired, self._made = desired, now
             if before is None:
                 report.changed.append(f"nftables table {self._where} is made, it was missing")
-            elif _rules(before) != self._made:
+            elif _rules(before) != now:
                 why = "it had been altered" if known else "other prefixes or rules are desired"
-                report.changed.append(f"nftables table {self._where} is replaced: {why}")
+                report.changed.append(f"nftables table {self._where} is set: {why}")
         return report.end()
+
+    def _refill(self, before: list[Any], text: str) -> list[Any] | None:
+        """What is there gets other rules and elements; None if it is of another make.
+
+        A packet that is underway through a table while that is deleted finds its sets empty, and
+        would be dropped as spoofed; so it is with a rule and a set that only the rule has. Those
+        with a name are full at any time while they are filled anew.
+        """
+        if any("flags" in entry.get("table", {}) for entry in before):
+            return None  # dormant: nothing else tells
+        listed = [(k, v["name"]) for entry in before for k, v in entry.items() if k in _FLUSHED]
+        wanted = set(_DECLARED.findall(text))
+        gone = [f"delete {kind} {self._where} {name}" for kind, name in listed]
+        lines = [f"flush {kind} {self._where} {name}" for kind, name in listed]
+        lines += [line for line, own in zip(gone, listed, strict=True) if own not in wanted]
+        known = {entry["counter"]["name"] for entry in before if "counter" in entry}
+        declared = self._declared([name for name in self._counters if name not in known], {})
+        try:
+            _nft("-f", "-", text="\n".join([*lines, declared, self._table(text)]))
+        except NetworkError:
+            return None
+        return _rules(self._listing() or [])
+
+    def _replace(self, before: list[Any], text: str) -> list[Any]:
+        # The table need not be there to be replaced.
+        anew = f"table {self._where}\ndelete table {self._where}\n"
+        declared = self._declared(self._counters, _counts(before))
+        _nft("-f", "-", text=anew + declared + self._table(text))
+        return _rules(self._listing() or [])
+
+    def _declared(self, names: Iterable[str], counts: dict[str, Count]) -> str:
+        """Counters that go on from `counts`."""
+        return self._table("\n".join(_counter(name, counts.get(name, Count())) for name in names))
+
+    def _table(self, body: str) -> str:
+        return f"table {self._where} {{\n{body}\n}}\n"
 
     def counters(self) -> dict[str, Count]:
         """What each named counter has seen; empty while there is no table. NetworkError."""
@@ -87,6 +131,10 @@ class Table(Generic[Desired]):
             raise
         listed: list[Any] = json.loads(text)["nftables"]
         return listed
+
+
+def _counter(name: str, count: Count) -> str:
+    return f"counter {name} {{ packets {count.packets} bytes {count.bytes} }}"
 
 
 def _rules(listing: list[Any]) -> list[Any]:

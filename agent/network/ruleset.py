@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 
 from agent.network.base import POD_BRIDGE
-from agent.network.nft import Count
 from wgpy.protocol.config import Network
 
 TABLE_NAME = "inet wgpy"
@@ -43,16 +42,9 @@ class FirewallDesired:
     nodes: tuple[Network, ...] = ()
 
 
-def ruleset(desired: FirewallDesired, counts: dict[str, Count]) -> str:
-    """The whole table; its counters go on from `counts`."""
-    counters = (counter(name, counts) for name in COUNTERS)
-    return "\n".join([f"table {TABLE_NAME} {{", *counters, *_sets(desired), _CHAINS, "}\n"])
-
-
-def counter(name: str, counts: dict[str, Count]) -> str:
-    """A counter that goes on."""
-    count = counts.get(name, Count())
-    return f"counter {name} {{ packets {count.packets} bytes {count.bytes} }}"
+def ruleset(desired: FirewallDesired) -> str:
+    """What is in the table."""
+    return "\n".join([*_sets(desired), _CHAINS])
 
 
 def _sets(desired: FirewallDesired) -> Iterable[str]:
@@ -66,11 +58,16 @@ def _sets(desired: FirewallDesired) -> Iterable[str]:
         yield nft_set(f"{name}6", "ipv6_addr", map(str, v6), "flags interval; ")
 
 
-def nft_set(name: str, kind: str, elements: Iterable[str], flags: str = "") -> str:
-    """A set; an empty one must not say that it is."""
+def nft_set(
+    name: str, types: str, elements: Iterable[str], flags: str = "", kind: str = "set"
+) -> str:
+    """A set, or a map; an empty one must not say that it is.
+
+    Rules with sets of their own, without name, are not for us: see Table._refill.
+    """
     listed = ", ".join(elements)
     body = f"elements = {{ {listed} }}; " if listed else ""
-    return f"set {name} {{ type {kind}; {flags}{body}}}"
+    return f"{kind} {name} {{ type {types}; {flags}{body}}}"
 
 
 _CHAINS = f"""
@@ -86,7 +83,8 @@ chain from_pods {{
     ip saddr @local4 accept
     ip6 saddr @local6 accept
     # Neighbour discovery, which goes no further than the bridge.
-    ip6 saddr {{ ::, fe80::/10 }} meta l4proto ipv6-icmp accept
+    ip6 saddr :: meta l4proto ipv6-icmp accept
+    ip6 saddr fe80::/10 meta l4proto ipv6-icmp accept
     counter name pod_spoof drop
 }}
 chain from_lanes {{
@@ -108,7 +106,8 @@ chain nat {{
 }}
 chain postrouting {{
     type filter hook postrouting priority {_LAST}; policy accept;
-    oifname {{ "lo", "{POD_BRIDGE}" }} accept
+    oifname "lo" accept
+    oifname "{POD_BRIDGE}" accept
     oifname @lanes accept
     ip daddr @overlay4 counter name leak drop
     ip6 daddr @overlay6 counter name leak drop

@@ -7,8 +7,7 @@ its counters was dropped between them, by whomever.
 from dataclasses import dataclass
 
 from agent.network.base import Address
-from agent.network.nft import Count, Table
-from agent.network.ruleset import counter
+from agent.network.nft import Table
 
 TABLE_NAME = "inet wgpy_trace"
 # In the order in which a packet that is forwarded meets them.
@@ -39,14 +38,14 @@ class Trail(Table[TrailDesired]):
     name = "trail"
 
     def __init__(self) -> None:
-        super().__init__(TABLE_NAME, trail_ruleset)
+        super().__init__(TABLE_NAME, STAGES, trail_ruleset)
 
 
-def trail_ruleset(desired: TrailDesired, counts: dict[str, Count]) -> str:
-    """The whole table."""
+def trail_ruleset(desired: TrailDesired) -> str:
+    """What is in the table."""
     match = _MATCH[desired.source.version].format(desired.source, desired.target)
-    lines = [f"table {TABLE_NAME} {{", *(counter(stage, counts) for stage in STAGES)]
+    lines = []
     for stage, (hook, priority) in _HOOKS.items():
         lines.append(f"chain {stage} {{ type filter hook {hook} priority {priority};")
         lines.append(f"{match} counter name {stage}; }}")
-    return "\n".join([*lines, "}\n"])
+    return "\n".join(lines)

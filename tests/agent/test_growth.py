@@ -96,7 +96,7 @@ class Node:
             list(describe(current, change))
             device.configure(change)
         self.routes = {route.prefix: 0 for route in wanted_routes(wished["routes"]) if route.device}
-        ruleset(wished["firewall"], {})
+        ruleset(wished["firewall"])
         lane_views(decision.plan, self.stats())
         peer_views(decision.plan, self.stats(), _NOW_NS, 180.0)
 

@@ -19,7 +19,7 @@ from tests.cluster.lossless import lossless
 from tests.cluster.pod import Pod
 from tests.cluster.slowness import SLOWNESS
 
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("cluster"), pytest.mark.endurance]
+pytestmark = [pytest.mark.system, pytest.mark.xdist_group("cluster"), pytest.mark.alone]
 
 # Datagrams a second, from each pod to each other.
 _RATE = 1000 / SLOWNESS

@@ -13,6 +13,8 @@ import re
 import select
 import socket
 import struct
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -47,6 +49,7 @@ NODE = {4: "192.0.2.1", 6: "2001:db8::1"}
 LANES = ("wgpy0", "wgpy1")
 ROUTE_MTU = 1300
 PORT = 4000
+_ROOT = Path(__file__).parents[2]
 _ANY = {4: "0.0.0.0", 6: "::"}
 _LENGTH = {4: 24, 6: 64}
 _FULL = {4: 32, 6: 128}
@@ -227,6 +230,25 @@ def send(
             sock.bind((source, 0))
         with contextlib.suppress(OSError):  # no route: that is for the test to see
             sock.sendto(payload, (destination, port))
+
+
+@contextlib.contextmanager
+def flood(namespace: Namespace, to: str) -> Iterator[None]:
+    """Datagrams all the time, to a port where nobody need listen."""
+    argv = [sys.executable, "-m", "tests.system.flooder", to, str(PORT)]
+    child = subprocess.Popen(
+        ["ip", "netns", "exec", namespace.name, *argv],
+        cwd=_ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        yield
+        sent = int(child.communicate(timeout=PATIENCE)[0])
+    finally:
+        child.kill()
+        child.wait()
+    assert sent > 1000
 
 
 def received_from(sock: socket.socket, patience: float = PATIENCE) -> str | None:

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from tests.system.agentnode import (
     Resources,
     advertisement,
     capture,
+    flood,
     listener,
     nothing_comes,
     received_from,
@@ -177,6 +179,28 @@ def test_a_pod_that_poses_as_its_neighbour_is_dropped_and_counted(
         send(one.space, version, GATEWAY[version], two.addresses[version])
         assert nothing_comes(sock)
     assert _spoofed(node, neighbours) == 2
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_no_pod_is_taken_for_its_neighbour_while_others_come_and_go(
+    node: Namespace,
+    pods: tuple[Pod, Pod, Pod],
+    neighbours: Neighbours,
+    tmp_path: Path,
+    version: int,
+) -> None:
+    one, two, three = pods
+    with flood(one.space, three.addresses[version]), node.inside():
+        all_of_them = _attached(tmp_path).attachments
+        gone = ip_address(two.addresses[version])
+        fewer = tuple(pod for pod in all_of_them if gone not in pod.addresses)
+        assert len(fewer) == len(all_of_them) - 1
+        for turn in range(40):
+            told = Neighbours().reconcile(
+                NeighboursDesired(fewer if turn % 2 == 0 else all_of_them)
+            )
+            assert len(told) == 1
+    assert _spoofed(node, neighbours) == 0
 
 
 def test_a_pod_with_another_hardware_address_says_nothing(

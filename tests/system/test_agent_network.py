@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent.network.base import NetworkError
+from agent.network.firewall import Firewall
 from agent.network.mtu import path_mtus
 from agent.network.ruleset import FirewallDesired
 from interop.shell import run
@@ -30,6 +31,7 @@ from tests.system.agentnode import (
     Resources,
     accepted_segment_size,
     capture,
+    flood,
     listener,
     nothing_comes,
     received_from,
@@ -374,6 +376,20 @@ def test_drift_of_a_setting_is_repaired(lab: Lab, resources: Resources, key: str
     with lab.node.inside():
         assert any(key in sentence for sentence in resources.reconcile())
     assert sysctl(lab.node, key) == before != "0"
+
+
+@VERSIONS
+def test_no_packet_is_taken_for_spoofed_while_prefixes_change(
+    lab: Lab, resources: Resources, version: int
+) -> None:
+    """Nor when agents start one after the other."""
+    overlay, local = tuple(OVERLAY.values()), tuple(LOCAL.values())
+    with flood(lab.pod, GATEWAY[version]), lab.node.inside():
+        for turn in range(40):
+            nodes = tuple(network for network in FAR_NODE.values() if turn % 2)
+            told = Firewall().reconcile(FirewallDesired(LANES, overlay, local, nodes))
+            assert len(told) == 1
+    assert set(_drops(lab, resources).values()) == {0}
 
 
 def test_the_counts_go_on_when_prefixes_change(lab: Lab, resources: Resources) -> None:

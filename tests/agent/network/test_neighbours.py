@@ -4,14 +4,13 @@ from ipaddress import ip_address
 
 from agent.network.attachments import Attachment
 from agent.network.neighbours import NeighboursDesired, neighbours_ruleset
-from agent.network.nft import Count
 
 _ONE = Attachment("veth-1.a", "02:00:00:00:00:01", (ip_address("10.244.3.5"),))
 _TWO = Attachment("veth_1", "02:00:00:00:00:02", (ip_address("10.244.3.6"), ip_address("fd00::6")))
 
 
 def _text(*attachments: Attachment) -> str:
-    return neighbours_ruleset(NeighboursDesired(attachments), {"neighbour_spoof": Count(7, 490)})
+    return neighbours_ruleset(NeighboursDesired(attachments))
 
 
 def test_each_pod_has_a_chain_of_its_own() -> None:
@@ -30,8 +29,4 @@ def test_a_pod_without_ipv6_address_may_advertise_none() -> None:
 
 
 def test_without_pods_there_is_nothing_to_go_to() -> None:
-    assert "vmap" not in _text()
-
-
-def test_the_count_goes_on() -> None:
-    assert "counter neighbour_spoof { packets 7 bytes 490 }" in _text()
+    assert "map known { type ifname : verdict; }" in _text()
