@@ -18,6 +18,7 @@ from agent.network.cni import FILE, Cni
 from agent.network.firewall import open_firewall
 from agent.network.nft import is_available
 from agent.network.rtnetlink import device_names, open_rtnetlink, present_families
+from agent.network.sysctls import usable_families
 from agent.options import Options
 from wgpy import dataplane
 from wgpy.dataplane import DataPlaneError
@@ -78,9 +79,12 @@ def _filter(_: Options) -> Iterator[Finding]:
     yield Finding("warning", what, "install nftables")
 
 
-def _families(_: Options) -> Iterator[Finding]:
-    if 6 in present_families():
+def _families(options: Options) -> Iterator[Finding]:
+    if 6 in usable_families(options.proc_sys):
         yield Finding("ok", "this host has IPv4 and IPv6")
+    elif 6 in present_families():
+        advice = "fine, if the cluster has none; else set net.ipv6.conf.all.disable_ipv6 to 0"
+        yield Finding("warning", "IPv6 is switched off on this host", advice)
     else:
         yield Finding("warning", "this host has no IPv6", "fine, if the cluster has none")
 

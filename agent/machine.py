@@ -20,6 +20,7 @@ from agent.keepers import Keepers
 from agent.model import Address, Problem
 from agent.network import attachments, mtu
 from agent.network.base import POD_BRIDGE, NetworkError, Report, Resource, explained
+from agent.network.bridge import Bridge, BridgeDesired
 from agent.network.cni import FILE, Cni, CniDesired
 from agent.network.cni import STATE as CNI_STATE
 from agent.network.firewall import open_firewall
@@ -31,7 +32,7 @@ from agent.network.nft import is_available
 from agent.network.routes import Route, Routes, RoutesDesired
 from agent.network.rtnetlink import device_names, open_rtnetlink, own_routes, present_families
 from agent.network.ruleset import FirewallDesired
-from agent.network.sysctls import STATE, Sysctls, node_sysctls
+from agent.network.sysctls import STATE, Sysctls, node_sysctls, usable_families
 from agent.network.watch import Watch
 from agent.topology import Desired, PeerRoute
 from wgpy.protocol.config import Network
@@ -40,9 +41,10 @@ LANE_NAMES = ("wgpy0", "wgpy1")
 # By resource, those that must be in order before it is touched.
 NEEDS: Mapping[str, tuple[str, ...]] = {
     "lanes": ("guard", "firewall"),
+    "bridge": ("guard", "firewall"),
     "links": ("lanes",),
     "routes": ("lanes", "links"),
-    "cni": ("guard", "firewall", "lanes"),
+    "cni": ("guard", "firewall", "lanes", "bridge"),
 }
 
 
@@ -61,7 +63,9 @@ class Machine:
         """`cni` is the runtime's directory, `results` that of its notes about attachments."""
         self._backend = backend
         self._results = results
-        self._versions = tuple(present_families())
+        self._proc_sys = proc_sys
+        # Versions of IP: what the kernel has is guarded, what the host is to have is used.
+        self._present = self._usable = tuple(present_families())
         self._firewall = open_firewall()
         self._forwarding = Forwarding()
         self._neighbours = Neighbours() if is_available() else None
@@ -71,6 +75,7 @@ class Machine:
             self._firewall,
             self._forwarding,
             backend,
+            Bridge(),
             Sysctls(proc_sys, state),
             Links(),
             Routes(),
@@ -125,7 +130,8 @@ class Machine:
     def turn(self, desired: Desired) -> list[Outcome]:
         """Bring into order what is due."""
         self.watch.overlay = self._overlay = desired.overlay
-        for name, wish in wishes(desired, self._versions):
+        self._usable = tuple(usable_families(self._proc_sys))
+        for name, wish in wishes(desired, self._present, self._usable):
             self._keepers[name].want(wish)
         self._want_neighbours()
         return self._keepers.turn()
@@ -175,9 +181,12 @@ class Machine:
         if self._forwarding.unknown is not None:
             what = f"whether others forbid forwarding is not known: {self._forwarding.unknown.what}"
             yield Problem("warning", what, self._forwarding.unknown.advice)
-        if lacking := lacks(self._overlay, self._versions):
-            what = f"this node has no IPv6: its pods cannot reach {', '.join(lacking)}"
-            yield Problem("warning", what, "enable IPv6 on this host, or take it from the cluster")
+        if lacking := lacks(self._overlay, self._usable):
+            off = 6 in self._present
+            why = "IPv6 is switched off on this node" if off else "this node has no IPv6"
+            cure = "set net.ipv6.conf.all.disable_ipv6 to 0" if off else "enable IPv6 on this host"
+            what = f"{why}: its pods cannot reach {', '.join(lacking)}"
+            yield Problem("warning", what, f"{cure}, or take it from the cluster")
         with suppress(NetworkError):
             for name in self._cni.preceded_by():
                 what = f"the container runtime takes {name} before {FILE}"
@@ -221,11 +230,16 @@ def lacks(overlay: Iterable[Network], versions: Collection[int]) -> list[str]:
     return [str(network) for network in overlay if network.version not in versions]
 
 
-def wishes(desired: Desired, versions: Collection[int]) -> Iterator[tuple[str, Any]]:
-    """For each resource what it should be, of the `versions` of IP that this host has."""
+def wishes(
+    desired: Desired, present: Collection[int], usable: Collection[int]
+) -> Iterator[tuple[str, Any]]:
+    """For each resource what it should be, of the versions of IP that this host has.
 
-    def own(networks: Iterable[Network]) -> tuple[Network, ...]:
-        return tuple(network for network in networks if network.version in versions)
+    Those that are `present` are guarded, also when they are not `usable` at the moment.
+    """
+
+    def known(networks: Iterable[Network]) -> tuple[Network, ...]:
+        return tuple(network for network in networks if network.version in present)
 
     def routes(wanted: Iterable[PeerRoute]) -> tuple[Route, ...]:
         return tuple(
@@ -236,20 +250,22 @@ def wishes(desired: Desired, versions: Collection[int]) -> Iterator[tuple[str, A
                 route.source,
             )
             for route in wanted
-            if route.prefix.version in versions
+            if route.prefix.version in usable
         )
 
-    overlay, local = own(desired.overlay), own(desired.local)
-    addresses = tuple(a for a in desired.addresses if a.version in versions)
+    overlay = known(desired.overlay)
+    local = tuple(network for network in desired.local if network.version in usable)
+    addresses = tuple(address for address in desired.addresses if address.version in usable)
     size = mtu.lane_mtu(r.mtu for r in (*desired.pod_routes, *desired.node_routes) if r.mtu)
     links = [Link(name, size, addresses) for name in LANE_NAMES]
     bridge = Link(POD_BRIDGE, size, None, local, required=False)
     lanes = zip(LANE_NAMES, desired.lanes, strict=True)
     yield "guard", GuardDesired(overlay)
-    yield "firewall", FirewallDesired(LANE_NAMES, overlay, local, own(desired.nodes))
+    yield "firewall", FirewallDesired(LANE_NAMES, overlay, local, known(desired.nodes))
     yield "forwarding", ForwardingDesired((POD_BRIDGE, *LANE_NAMES))
     yield "lanes", LanesDesired(tuple(LaneDesired(name, config) for name, config in lanes))
-    yield "sysctls", node_sysctls(LANE_NAMES, {network.version for network in overlay})
+    yield "bridge", BridgeDesired(bool(local))
+    yield "sysctls", node_sysctls(LANE_NAMES, {network.version for network in overlay} & {*usable})
     yield "links", LinksDesired((*links, bridge))
     yield "routes", RoutesDesired(routes(desired.pod_routes), routes(desired.node_routes))
     yield "cni", CniDesired(local, size)

@@ -8,12 +8,12 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from agent.backend import remove_lanes
 from agent.control import ControlError, ask
 from agent.machine import LANE_NAMES
-from agent.network.base import POD_BRIDGE, NetworkError, explained
+from agent.network.base import NetworkError, explained
+from agent.network.bridge import Bridge
 from agent.network.cni import STATE, Cni
 from agent.network.firewall import open_firewall
 from agent.network.forwarding import Forwarding
@@ -21,7 +21,6 @@ from agent.network.guard import Guard
 from agent.network.neighbours import Neighbours
 from agent.network.nft import is_available
 from agent.network.routes import Routes
-from agent.network.rtnetlink import open_rtnetlink
 from agent.network.sysctls import Sysctls
 from agent.network.trail import Trail
 
@@ -50,7 +49,7 @@ def _steps(cni: Path, proc_sys: Path) -> Iterator[tuple[str, Callable[[], None]]
     yield "the file for the container runtime", Cni(cni).remove
     yield "routes", Routes().remove
     yield "lanes", lambda: remove_lanes(LANE_NAMES)
-    yield "the pod bridge", _remove_bridge
+    yield "the pod bridge", Bridge().remove
     if is_available():
         yield "rules of the bridge", Neighbours().remove
         yield "counters of a trace that was killed", Trail().remove
@@ -59,23 +58,6 @@ def _steps(cni: Path, proc_sys: Path) -> Iterator[tuple[str, Callable[[], None]]
     yield "guard", Guard().remove
     yield "settings", Sysctls(proc_sys).remove
     yield "files", _remove_files
-
-
-def _remove_bridge() -> None:
-    """It belongs to the pods as long as there are any."""
-    try:
-        with open_rtnetlink() as ip:
-            for index in ip.link_lookup(ifname=POD_BRIDGE):
-                if _has_ports(ip, index):
-                    advice = f"drain this node, then: ip link del {POD_BRIDGE}"
-                    raise NetworkError(f"pods are still attached to {POD_BRIDGE}", advice)
-                ip.link("del", index=index)
-    except OSError as error:
-        raise explained(POD_BRIDGE, error) from None
-
-
-def _has_ports(ip: Any, bridge: int) -> bool:
-    return any(link.get_attr("IFLA_MASTER") == bridge for link in ip.get_links())
 
 
 def _remove_files() -> None:

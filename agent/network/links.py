@@ -27,7 +27,7 @@ class Link:
     addresses: tuple[Address, ...] | None = ()
     # Somebody else's are removed where they are in none of these, if there are any.
     within: tuple[Network, ...] = ()
-    # Otherwise it may be missing: CNI makes the pod bridge with the first pod.
+    # Otherwise it may be missing: without pod CIDRs there is no pod bridge.
     required: bool = True
 
 
@@ -56,7 +56,7 @@ class Links:
         return report.end()
 
     def remove(self) -> None:
-        """Nothing: the lanes go by the backend, the pod bridge belongs to the pods."""
+        """Nothing: the lanes go by the backend, the pod bridge by its own resource."""
 
 
 def _put_link(ip: Any, present: Any, wanted: Link, report: Report) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from agent.network.base import POD_BRIDGE, NetworkError, Report
 from agent.network.files import write_whole
+from agent.network.rtnetlink import present_families
 
 _log = logging.getLogger(__name__)
 
@@ -24,6 +25,9 @@ _BRIDGE_CALLS = {
     4: "net/bridge/bridge-nf-call-iptables",
     6: "net/bridge/bridge-nf-call-ip6tables",
 }
+# Changed by who wants no IPv6 at all, and for all interfaces there are; the kernel changes the
+# default for new ones with it.
+_NO_IPV6 = "net/ipv6/conf/all/disable_ipv6"
 # A router does not listen to router advertisements unless told so: 2.
 _ACCEPT_RA = "net/ipv6/conf/{}/accept_ra"
 
@@ -51,6 +55,20 @@ def node_sysctls(lanes: Iterable[str], versions: Iterable[int]) -> SysctlsDesire
         values += [(f"net/ipv6/conf/{device}/forwarding", "1") for device in ours]
     values += [(_BRIDGE_CALLS[version], "1") for version in sorted(versions)]
     return SysctlsDesired(tuple(values))
+
+
+def usable_families(root: Path = PROC_SYS) -> list[int]:
+    """Versions of IP that this host is to have.
+
+    It may have no IPv6 by default, for interfaces that are not ours; but where it is switched off
+    for all of them, to switch it on for ours would open to pods what no firewall of the host's
+    expects.
+    """
+    try:
+        off = (root / _NO_IPV6).read_text().strip() != "0"
+    except OSError:
+        off = False
+    return [version for version in present_families() if version == 4 or not off]
 
 
 class Sysctls:

@@ -21,15 +21,8 @@ from wgpy.protocol.config import Network
 # When netlink's events were lost.
 EVERYTHING = frozenset(
     [
-        "lanes",
-        "links",
-        "guard",
-        "routes",
-        "sysctls",
-        "firewall",
-        "forwarding",
-        "neighbours",
-        "paths",
+        *("guard", "firewall", "forwarding", "lanes", "bridge", "sysctls", "links", "routes"),
+        *("neighbours", "paths"),
     ]
 )
 _PATHS = frozenset({"paths"})
@@ -142,7 +135,7 @@ class Watch:
             self._indexes.discard(index)
         else:
             self._indexes.add(index)
-        return frozenset({"lanes", "links", "routes", "sysctls"})
+        return frozenset({"lanes", "bridge", "links", "routes", "sysctls"})
 
     def _resized(self, index: int, gone: bool, mtu: int) -> frozenset[str]:
         """A link that comes or goes is no path yet, or none any more: its routes tell of that."""

@@ -89,7 +89,7 @@ class Node:
     def turn(self) -> None:
         """A whole pass."""
         decision = self.decide()
-        wished = dict(wishes(decision.desired, (4, 6)))
+        wished = dict(wishes(decision.desired, (4, 6), (4, 6)))
         for device, lane in zip(self.devices, decision.desired.lanes, strict=True):
             current = device.snapshot()
             change = difference(current, lane, {}, _NOW_NS)

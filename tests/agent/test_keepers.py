@@ -8,7 +8,10 @@ from agent.keepers import Keepers
 from agent.machine import NEEDS
 from agent.network.base import NetworkError
 
-ORDER = ("guard", "firewall", "lanes", "sysctls", "links", "routes", "neighbours", "cni")
+ORDER = (
+    *("guard", "firewall", "forwarding", "lanes", "bridge"),
+    *("sysctls", "links", "routes", "neighbours", "cni"),
+)
 
 
 class Thing:
@@ -60,9 +63,9 @@ def test_without_leak_guard_or_firewall_there_is_no_lane_and_no_pod_network() ->
         rig = Rig()
         rig.things[name].trouble = "not permitted"
         rig.want()
-        others = {"guard", "firewall", "sysctls", "neighbours"}
+        others = {"guard", "firewall", "forwarding", "sysctls", "neighbours"}
         assert set(rig.turn()) == others
-        assert rig.keepers.unsettled == [name, "lanes", "links", "routes", "cni"]
+        assert rig.keepers.unsettled == [name, "lanes", "bridge", "links", "routes", "cni"]
 
 
 def test_routes_do_not_change_until_their_lanes_have() -> None:

@@ -48,14 +48,19 @@ DUAL = Desired(
 )
 
 
-def wished(desired: Desired = DUAL, versions: tuple[int, ...] = (4, 6)) -> dict[str, Any]:
-    return dict(wishes(desired, versions))
+def wished(
+    desired: Desired = DUAL,
+    present: tuple[int, ...] = (4, 6),
+    usable: tuple[int, ...] | None = None,
+) -> dict[str, Any]:
+    return dict(wishes(desired, present, present if usable is None else usable))
 
 
 def test_each_resource_is_told_its_part() -> None:
     told = wished()
     assert list(told) == [
-        *("guard", "firewall", "forwarding", "lanes", "sysctls", "links", "routes", "cni")
+        *("guard", "firewall", "forwarding", "lanes", "bridge"),
+        *("sysctls", "links", "routes", "cni"),
     ]
     assert told["guard"].overlay == OVERLAY
     firewall = told["firewall"]
@@ -97,7 +102,7 @@ def test_a_node_without_pod_cidrs_has_no_pod_network() -> None:
 
 
 def test_on_a_host_without_ipv6_nothing_is_asked_of_it() -> None:
-    told = wished(versions=(4,))
+    told = wished(present=(4,))
     lanes = told.pop("lanes")
     # A device without IPv6 around it still sorts IPv6 packets by peer.
     assert [lane.config for lane in lanes.lanes] == [FIRST, SECOND]
@@ -105,6 +110,18 @@ def test_on_a_host_without_ipv6_nothing_is_asked_of_it() -> None:
         assert not any(word in str(wish) for word in ("IPv6", "net/ipv6", "ip6tables"))
     assert told["guard"].overlay == OVERLAY[:1]
     assert told["cni"].pod_cidrs == LOCAL[:1]
+
+
+def test_where_ipv6_is_switched_off_it_is_guarded_and_not_used() -> None:
+    told, none = wished(usable=(4,)), wished(present=(4,))
+    assert told["guard"].overlay == told["firewall"].overlay == OVERLAY
+    for name in ("sysctls", "links", "routes", "cni"):
+        assert told[name] == none[name]
+
+
+def test_a_node_with_pods_has_a_bridge_for_them() -> None:
+    assert wished()["bridge"].wanted
+    assert not wished(replace(DUAL, local=(), addresses=()))["bridge"].wanted
 
 
 def test_what_a_host_lacks_is_told_by_range() -> None:
@@ -202,7 +219,7 @@ class Rig:
         self, monkeypatch: pytest.MonkeyPatch, path: Path, versions: tuple[int, ...] = (4, 6)
     ) -> None:
         names = (
-            *("guard", "firewall", "forwarding", "sysctls", "links"),
+            *("guard", "firewall", "forwarding", "bridge", "sysctls", "links"),
             *("routes", "neighbours", "cni", "watch"),
         )
         self.things = {name: FakeResource(name) for name in names}
@@ -210,6 +227,8 @@ class Rig:
         self.results = path / "results"
         monkeypatch.setattr(machine, "CNI_STATE", path / "state")
         monkeypatch.setattr(machine, "open_firewall", lambda: self.things["firewall"])
+        self.usable = list(versions)
+        monkeypatch.setattr(machine, "usable_families", lambda _: self.usable)
         monkeypatch.setattr(machine, "is_available", lambda: True)
         monkeypatch.setattr(machine, "device_names", lambda _: {})
         for name in set(names) - {"firewall"}:
@@ -223,8 +242,8 @@ def test_all_of_a_node_is_in_order_after_one_turn(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     rig = Rig(monkeypatch, tmp_path)
-    assert len(rig.machine.unsettled) == 9
-    assert len(rig.machine.turn(DUAL)) == 9
+    assert len(rig.machine.unsettled) == 10
+    assert len(rig.machine.turn(DUAL)) == 10
     assert rig.machine.unsettled == []
     assert list(rig.machine.problems()) == []
     assert rig.things["watch"].overlay == OVERLAY
@@ -238,6 +257,22 @@ def test_a_host_without_ipv6_says_so_once(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert problem.severity == "warning"
     assert problem.what == "this node has no IPv6: its pods cannot reach fd00:10::/48"
     rig.machine.turn(replace(DUAL, overlay=OVERLAY[:1]))
+    assert list(rig.machine.problems()) == []
+
+
+def test_ipv6_that_is_switched_off_meanwhile_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    rig = Rig(monkeypatch, tmp_path)
+    rig.machine.turn(DUAL)
+    rig.usable.remove(6)
+    rig.machine.turn(DUAL)
+    assert rig.things["cni"].desired[-1].pod_cidrs == LOCAL[:1]
+    (problem,) = rig.machine.problems()
+    assert problem.what == ("IPv6 is switched off on this node: its pods cannot reach fd00:10::/48")
+    assert "net.ipv6.conf.all.disable_ipv6" in problem.advice
+    rig.usable.append(6)
+    rig.machine.turn(DUAL)
     assert list(rig.machine.problems()) == []
 
 
@@ -257,7 +292,7 @@ def test_attachments_that_cannot_be_read_stop_nothing_else(
 ) -> None:
     rig = Rig(monkeypatch, tmp_path)
     rig.results.rmdir()
-    assert len(rig.machine.turn(DUAL)) == 8
+    assert len(rig.machine.turn(DUAL)) == 9
     assert rig.machine.unsettled == ["neighbours"]
     (problem,) = rig.machine.problems()
     assert problem.severity == "error"

@@ -48,6 +48,8 @@ class Agents:
         Where the kernel has WireGuard the odd nodes use it, and the even ones do not.
         """
         self.cluster = cluster
+        # By node, what runs agent and launcher, if it is not what the manifests say.
+        self.prefixes: dict[int, tuple[str, ...]] = {}
         self._has_kernel = not probe().kernel_reason
         self._options = options
         self._accounts: dict[int, dict[str, str]] = {}
@@ -105,6 +107,10 @@ class Agents:
         self._agents[number].send_signal(signal.SIGTERM)
         assert self._agents[number].wait(10) == 0
 
+    def wait_agent(self, number: int, timeout: float) -> int:
+        """The exit status of one that ends by itself."""
+        return self._agents[number].wait(timeout)
+
     def stop_launcher(self, number: int) -> None:
         """As kubelet does it; its daemons end too."""
         self._launchers[number].send_signal(signal.SIGTERM)
@@ -153,7 +159,8 @@ class Agents:
         node = self.cluster.nodes[number - 1]
         told = {**self._accounts.get(number, {}), "PYTHONPATH": str(_ROOT)}
         environment = [f"{name}={value}" for name, value in told.items()]
-        return node.run("env", *environment, *CAPABLE, *AGENT, *words)
+        prefix = self.prefixes.get(number, CAPABLE)
+        return node.run("env", *environment, *prefix, *AGENT, *words)
 
     def wait_ready(self, timeout: float = _PATIENCE) -> None:
         """Each reaches all the others, and nothing moves any more."""
@@ -180,11 +187,18 @@ class Agents:
     def log(self, number: int, what: str = "agent") -> str:
         return self._log(number, what).read_text()
 
+    def has_log(self, number: int) -> bool:
+        return self._log(number, "agent").exists()
+
     def _start(self, number: int, what: str, *words: str) -> subprocess.Popen[bytes]:
         environment = {**self._accounts.get(number, {}), "PYTHONPATH": str(_ROOT)}
         with self._log(number, what).open("ab") as log:
             return self.cluster.nodes[number - 1].start(
-                *CAPABLE, *AGENT, *words, output=log, environment=environment
+                *self.prefixes.get(number, CAPABLE),
+                *AGENT,
+                *words,
+                output=log,
+                environment=environment,
             )
 
     def _log(self, number: int, what: str) -> Path:

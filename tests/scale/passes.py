@@ -176,7 +176,7 @@ class Agent:
         devices, now_ns = self._look(), time.time_ns()
         known = Known(dict(self.nodes), dict(self.published), devices, self._routes, None, {})
         decision = self._decisions.decide(time.monotonic(), now_ns, known)
-        wished = dict(wishes(decision.desired, (4, 6)))
+        wished = dict(wishes(decision.desired, (4, 6), (4, 6)))
         for name, stats, lane in zip(_LANES, devices, decision.desired.lanes, strict=True):
             assert stats is not None
             # To see whether others have altered it, and to bring it about.

@@ -51,7 +51,7 @@ def _changes(watch: Watch) -> frozenset[str]:
 _OURS = {
     "ip link del wgpy0": {"lanes", "links"},
     "ip tuntap add wgpy1 mode tun": {"lanes", "links"},
-    "ip link add wgpy-pods type bridge": {"links", "sysctls"},
+    "ip link add wgpy-pods type bridge": {"bridge", "links", "sysctls"},
     "ip link set wgpy0 mtu 1300": {"links"},
     "ip link set wgpy0 down": {"links", "routes"},
     "ip address add 10.244.3.0/32 dev wgpy0": {"links"},

@@ -8,6 +8,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from agent.backend import Backend, LanesDesired
 from agent.network.base import NetworkError, Report, Resource, explained
+from agent.network.bridge import Bridge, BridgeDesired
 from agent.network.cni import Cni, CniDesired
 from agent.network.firewall import Firewall
 from agent.network.forwarding import Forwarding, ForwardingDesired
@@ -59,6 +60,7 @@ def test_a_read_only_proc_is_told_with_advice() -> None:
 
 
 def test_all_resources_have_one_shape_and_names_of_their_own(tmp_path: Path) -> None:
+    bridge: Resource[BridgeDesired] = Bridge()
     cni: Resource[CniDesired] = Cni(tmp_path, tmp_path / "run")
     firewall: Resource[FirewallDesired] = Firewall()
     forwarding: Resource[ForwardingDesired] = Forwarding()
@@ -68,7 +70,7 @@ def test_all_resources_have_one_shape_and_names_of_their_own(tmp_path: Path) -> 
     neighbours: Resource[NeighboursDesired] = Neighbours()
     routes: Resource[RoutesDesired] = Routes()
     sysctls: Resource[SysctlsDesired] = Sysctls(tmp_path, tmp_path / "state")
-    found = (cni, firewall, forwarding, guard, lanes, links, neighbours, routes, sysctls)
+    found = (bridge, cni, firewall, forwarding, guard, lanes, links, neighbours, routes, sysctls)
     names = [resource.name for resource in found]
     assert names == sorted(set(names))
     # The way to other nodes is nothing that is kept.

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from agent.network import sysctls as module
 from agent.network.base import NetworkError
-from agent.network.sysctls import Sysctls, SysctlsDesired, node_sysctls
+from agent.network.sysctls import Sysctls, SysctlsDesired, node_sysctls, usable_families
 
 _BOTH = node_sysctls(["wgpy0", "wgpy1"], [4, 6])
 
@@ -106,3 +107,21 @@ def test_a_damaged_memory_is_started_anew(root: Path, state: Path) -> None:
 def test_the_memory_is_for_root_alone(root: Path, state: Path) -> None:
     Sysctls(root, state).reconcile(_BOTH)
     assert state.stat().st_mode & 0o777 == 0o600
+
+
+def test_ipv6_is_used_unless_it_is_switched_off_for_all(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By default is not for all."""
+    monkeypatch.setattr(module, "present_families", lambda: [4, 6])
+    conf = root / "net/ipv6/conf"
+    for which, value, expected in (
+        ("default", "1", [4, 6]),
+        ("all", "1", [4]),
+        ("all", "0", [4, 6]),
+    ):
+        (conf / which).mkdir(exist_ok=True)
+        (conf / which / "disable_ipv6").write_text(f"{value}\n")
+        assert usable_families(root) == expected
+    monkeypatch.setattr(module, "present_families", lambda: [4])
+    assert usable_families(root) == [4]
