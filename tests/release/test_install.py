@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from pathlib import Path
 
@@ -61,32 +60,13 @@ def bring_the_install_page(system: Root) -> str:
     assert len(commands) == 2, "a clone and a unit"
     ignored = shutil.ignore_patterns(".*", "__pycache__", "dist")
     shutil.copytree(ROOT, system.path / "wgpy", ignore=ignored)
-    _offer(system, f"{ROOT}")
+    offer(system, f"{ROOT}")
     return "".join(commands)
 
 
-def _offer(system: Root, requirement: str) -> None:
+def offer(system: Root, requirement: str) -> None:
     """Have pip inside find a requirement, and what builds it, without a network."""
     for each in (requirement, "hatchling"):
         wheels(each, system.python.removeprefix("python"), system.path / "wheels")
     settings = "[install]\nno-index = true\nfind-links = /wheels\n"
     (system.path / "etc/pip.conf").write_text(settings)
-
-
-def test_the_steps_of_the_containerfile_make_an_agent(tmp_path: Path) -> None:
-    """Without an engine: its COPY and its pip line, on the Python that it names."""
-    text = (ROOT / "Containerfile").read_text()
-    (python,) = set(re.findall(r"^FROM docker.io/library/python:([\d.]+)-slim", text, re.MULTILINE))
-    install = re.search(r"^RUN (python -m venv .*)$", text, re.MULTILINE)
-    entry = re.search(r'^ENTRYPOINT \["(.*)"\]$', text, re.MULTILINE)
-    assert install and entry
-    with root(python, tmp_path) as system:
-        for source in re.findall(r"^COPY (.*) /src/\S*$", text, re.MULTILINE):
-            for name in source.split():
-                copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-                target = system.path / "src" / name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                copy(ROOT / name, target)
-        _offer(system, f"{ROOT}[agent]")
-        system.run(f"ln -s {system.python} /usr/bin/python\n{install[1]}")
-        assert "doctor" in system.run(f"{entry[1]} --help")
