@@ -17,6 +17,8 @@ extensions = ["myst_parser", "sphinx.ext.autodoc"]
 exclude_patterns = ["_build", "bench"]
 html_theme = "furo"
 html_title = f"wgpy {release}"
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
 
 # Links between pages name a heading as GitHub does.
 myst_heading_anchors = 3
@@ -28,6 +30,8 @@ autodoc_typehints = "signature"
 
 def _pictures(app: object, what: str, name: str, thing: object, options: object, lines: list[str]):
     """What is indented in a docstring is a picture, and shown as it is."""
+    if lines and lines[0].startswith("Alias for field number "):
+        lines.clear()  # what namedtuple says of every field
     shown: list[str] = []
     inside = False
     for line in lines:
