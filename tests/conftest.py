@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,11 @@ _PROGRAMS = {
     "sysctl": "procps",
     "wg": "wireguard-tools",
 }
+
+
+def pytest_configure() -> None:
+    """Tests interrupt what they start; of a run in the background it would ignore that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
