@@ -19,13 +19,26 @@ _BYTES_SHOWN = 8
 
 def screen(state: State, rows: int | None = None) -> RenderableType:
     """All of it; of the steps the newest, if there are only so many rows."""
-    above = [_nodes(state), _underlay(state), _flows(state)]
-    room = None if rows is None else rows - _HEIGHT
-    return Group(*above, Text(), _steps(state, room))
+    verdict = _verdict(state)
+    room = None if rows is None else rows - _HEIGHT - len(verdict)
+    return Group(*_above(state), Text(), _steps(state, room), *verdict)
+
+
+def outcome(state: State) -> RenderableType:
+    """For somebody who has read the steps as they came."""
+    return Group(*_above(state), *_verdict(state))
 
 
 # Rows of all that is above the steps.
 _HEIGHT = 16
+
+
+def _above(state: State) -> list[RenderableType]:
+    return [_nodes(state), _underlay(state), _flows(state)]
+
+
+def _verdict(state: State) -> list[RenderableType]:
+    return [_indented(Text(state.verdict, style="bold green"), 2)] if state.verdict else []
 
 
 def _nodes(state: State) -> RenderableType:
@@ -106,8 +119,6 @@ def _steps(state: State, room: int | None) -> RenderableType:
         lines.append(_step(step))
         if room is None or newest:
             lines += [_indented(Text(detail, style="cyan"), 6) for detail in step.details]
-    if state.verdict:
-        lines.append(_indented(Text(state.verdict, style="bold green"), 2))
     return Group(*(lines if room is None else lines[-max(1, room) :]))
 
 

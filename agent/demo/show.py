@@ -12,7 +12,7 @@ from typing import Protocol
 import rich.live
 from rich.console import Console, RenderableType
 
-from agent.demo.screen import NODE_WIDTH, screen
+from agent.demo.screen import NODE_WIDTH, outcome, screen
 from agent.demo.state import State, Step
 
 _REFRESH = 5
@@ -60,7 +60,7 @@ class Plain:
 
     def end(self) -> None:
         self._line("")
-        self._console.print(screen(self._state))
+        self._console.print(outcome(self._state))
 
     @staticmethod
     def _line(text: str) -> None:

@@ -167,7 +167,7 @@ class Story:
         self._patience.wait_until("packets arrive between all pods", arrived, _PATIENCE)
 
     def _rotate(self) -> None:
-        with self._step("new keys on all nodes, while they talk") as step:
+        with self._step("new keys on all nodes, while they talk; half a minute or more") as step:
             numbers = list(self._lab.nodes)
             old = {number: self._watcher.keys(number) for number in numbers}
             for node in self._lab.nodes.values():

@@ -25,7 +25,8 @@ from wgpy.tools.values import parse_allowed_ips, parse_fwmark, parse_keepalive, 
 Line = tuple[int, str]
 
 _SETTINGS = {
-    "interface": "PrivateKey, ListenPort, FwMark",
+    "interface": "PrivateKey, ListenPort, FwMark; to wgpy up also Address, DNS, MTU, Table, PreUp, "
+    "PostUp, PreDown, PostDown, SaveConfig",
     "peer": "PublicKey, PresharedKey, AllowedIPs, Endpoint, PersistentKeepalive",
 }
 _FIELDS = {

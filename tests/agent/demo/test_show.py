@@ -71,7 +71,7 @@ def test_on_a_small_terminal_the_newest_steps_are_seen() -> None:
     assert lines[-2:] == ["  … the last", "      its detail"]
 
 
-def test_as_text_it_tells_steps_and_at_the_end_everything(
+def test_as_text_it_tells_steps_and_at_the_end_what_came_of_them(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     state = played()
@@ -83,10 +83,12 @@ def test_as_text_it_tells_steps_and_at_the_end_everything(
             "ok  step 0 (1.5 s)",
             "      a detail",
         ]
+        state.verdict = "all was seen"
         plain.end()
     told = capsys.readouterr().out
     assert "\x1b" not in told
-    assert "peers 2 of 2" in told
+    assert "peers 2 of 2" in told and "step 0" not in told
+    assert told.endswith("  all was seen\n")
 
 
 @pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb"), ("TERM", "")])
