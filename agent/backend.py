@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from errno import ECONNRESET, ENODEV
 from typing import Literal, Protocol, TypeAlias
 
+from agent.answers import TELLS, Answers
+from agent.model import Problem
 from agent.network.base import NetworkError, Report
 from agent.network.rtnetlink import open_rtnetlink
 from wgpy import dataplane
@@ -23,6 +25,8 @@ Choice: TypeAlias = Literal["auto", "kernel", "userspace"]
 _SESSION_NS = 180 * 10**9
 _KINDS: dict[str, Plane] = {"wireguard": "kernel", "tun": "userspace"}
 _UNCHANGED = InterfaceChange()
+# Seconds that a daemon may take to be told.
+_IS_TOLD = 20.0
 
 
 class Starter(Protocol):
@@ -33,6 +37,9 @@ class Starter(Protocol):
 
     def start(self, name: str) -> bool:
         """Make the daemon of an interface run; whether it is a new one. NetworkError."""
+
+    def end(self, name: str) -> None:
+        """Kill the daemon of an interface. NetworkError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +69,7 @@ class Backend:
         names: tuple[str, ...],
         starter: Starter | None = None,
         clock_ns: Callable[[], int] = time.time_ns,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Looks what this node can run. NetworkError if nothing, or not what was chosen.
 
@@ -70,6 +78,7 @@ class Backend:
         self._names = names
         self._starter = starter
         self._clock_ns = clock_ns
+        self._answers = Answers(names, starter.end if starter else None, clock)
         self.availability = probe_planes(starter)
         self.plane = choose(choice, self.availability)
         # Endpoint that each peer of each lane was last told.
@@ -82,6 +91,7 @@ class Backend:
         report = Report()
         for lane in desired.lanes:
             with report.step(lane.name), _explained():
+                self._answers.expect(lane.name)
                 self._adopt_or_make(lane.name, report)
                 if lane.config is not None:
                     self._configure(lane.name, lane.config, report)
@@ -103,10 +113,10 @@ class Backend:
         report.changed.append(f"{name} is made, by the {self.plane} data plane")
 
     def _configure(self, name: str, desired: InterfaceChange, report: Report) -> None:
-        current = dataplane.get_interface(name)
+        current = dataplane.get_interface(name, TELLS)
         change = self._difference(name, current, desired)
         if change != _UNCHANGED:
-            dataplane.set_interface(name, change)
+            dataplane.set_interface(name, change, _IS_TOLD)
             report.changed += [f"{name}: {what}" for what in describe(current, change)]
         self._made[name] = desired
         self._told[name] = {p.public_key: p.endpoint for p in desired.peers if p.endpoint}
@@ -122,22 +132,24 @@ class Backend:
         Like `add_again` and `make_again` it changes nothing of what is desired.
         """
         for peer in self._made_peers(name, key):
-            change = PeerChange(key, update_only=True, endpoint=peer.endpoint)
-            with _explained():
-                dataplane.set_interface(name, InterfaceChange(peers=(change,)))
+            self._set_peer(name, PeerChange(key, update_only=True, endpoint=peer.endpoint))
 
     def add_again(self, name: str, key: bytes) -> None:
         """Forget all that was between us and a peer; it shakes hands again. NetworkError."""
         for peer in self._made_peers(name, key):
-            with _explained():
-                removed = InterfaceChange(peers=(PeerChange(key, remove=True),))
-                dataplane.set_interface(name, removed)
-                dataplane.set_interface(name, InterfaceChange(peers=(peer,)))
+            self._set_peer(name, PeerChange(key, remove=True))
+            self._set_peer(name, peer)
+
+    def _set_peer(self, name: str, change: PeerChange) -> None:
+        self._answers.expect(name)
+        with _explained():
+            dataplane.set_interface(name, InterfaceChange(peers=(change,)), _IS_TOLD)
 
     def make_again(self, name: str) -> None:
         """A new device with the keys of the old one. NetworkError."""
         if name not in self._made:
             return
+        self._answers.expect(name)
         with _explained():
             _clear(name, name in dataplane.list_interfaces())
         self.reconcile(LanesDesired((LaneDesired(name, self._made[name]),)))
@@ -158,15 +170,11 @@ class Backend:
 
     def stats(self) -> dict[str, InterfaceStats]:
         """What each lane tells; those that are not there are left out. NetworkError."""
-        found = {}
-        for name in self._names:
-            try:
-                found[name] = dataplane.get_interface(name)
-            except DataPlaneError as error:
-                # A daemon that ends at this very moment hangs up.
-                if error.errno not in (ENODEV, ECONNRESET):
-                    raise NetworkError(error.message, error.advice) from None
-        return found
+        return self._answers.ask()
+
+    def problems(self) -> Iterator[Problem]:
+        """What ails a lane that is there."""
+        return self._answers.problems()
 
     def remove(self) -> None:
         """Remove all lanes, of whatever kind. NetworkError."""

@@ -1,13 +1,14 @@
 """`wgpy-agent dataplane`: the process that userspace daemons live under.
 
 It has no part in anything else, so that an agent can be killed, restarted and upgraded while the
-daemons go on. It starts a daemon when it is asked to and never restarts one by itself: a new
-daemon has no keys, and only the agent can give them. The agent sees a daemon end by its link.
+daemons go on. It starts and ends a daemon when it is asked to, and never restarts one by itself:
+a new daemon has no keys, and only the agent can give them. The agent sees a daemon end by its link.
 
 Over a unix socket, one JSON object a line:
 
     {"do": "probe"}                     {"ok": true, "reason": ""}
     {"do": "start", "name": "wgpy0"}    {"ok": true, "new": true}
+    {"do": "end", "name": "wgpy0"}      {"ok": true}
     {"do": "list"}                      {"ok": true, "daemons": {"wgpy0": 4711}}
                                         {"ok": false, "error": "..."} when it could not be done
 """
@@ -90,6 +91,9 @@ class Launcher:
             case "start" if isinstance(name, str):
                 async with self._starting:
                     return {"new": await self._start(name)}
+            case "end" if isinstance(name, str):
+                await self._end(name)
+                return {}
             case "list":
                 return {"daemons": {name: daemon.pid for name, daemon in self._daemons.items()}}
         raise LauncherRefusal(f"request {what!r} is not known")
@@ -120,6 +124,16 @@ class Launcher:
             await asyncio.sleep(_POLL)
         _log.info("%s: daemon %d is ready", name, daemon.pid)
         return True
+
+    async def _end(self, name: str) -> None:
+        """One that does not answer does not end by itself either."""
+        daemon = self._daemons.get(name)
+        if daemon is None:
+            raise LauncherRefusal(f"{name}: its daemon was not started here")
+        _log.warning("%s: daemon %d is killed, as the agent asks for it", name, daemon.pid)
+        with contextlib.suppress(ProcessLookupError):
+            daemon.kill()
+        await daemon.wait()
 
     async def _serves(self, name: str) -> bool:
         """Whether an interface answers: its daemon's socket is there before its device is."""

@@ -29,6 +29,10 @@ class LauncherClient:
         """Make the daemon of interface `name` run; whether it is a new one. NetworkError."""
         return bool(self._ask({"do": "start", "name": name})["new"])
 
+    def end(self, name: str) -> None:
+        """Kill the daemon of interface `name`. NetworkError."""
+        self._ask({"do": "end", "name": name})
+
     def daemons(self) -> dict[str, int]:
         """Process id of each daemon, by its interface. NetworkError."""
         return dict(self._ask({"do": "list"})["daemons"])

@@ -173,6 +173,7 @@ class Machine:
     def problems(self) -> Iterator[Problem]:
         """What is not in order, and what this node lacks."""
         yield from self._keepers.problems()
+        yield from self._backend.problems()
         if self._unread is not None:
             yield Problem("error", f"neighbours: {self._unread.what}", self._unread.advice)
         if self._neighbours is None:

@@ -66,6 +66,14 @@ def test_what_is_not_known_is_refused_and_the_next_request_is_served(path: Path)
         assert client.daemons() == {}
 
 
+def test_a_daemon_of_others_is_not_ended(path: Path) -> None:
+    with (
+        _serving(path) as client,
+        pytest.raises(NetworkError, match="wgpy0: its daemon was not started here"),
+    ):
+        client.end("wgpy0")
+
+
 def test_a_name_that_is_no_interface_is_refused(path: Path) -> None:
     with _serving(path) as client:
         for name in ("", "../etc", "a b", "x" * 16):

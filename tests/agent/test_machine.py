@@ -14,6 +14,7 @@ import pytest
 from agent import machine
 from agent.backend import Backend
 from agent.machine import LANE_NAMES, Machine, guard_first, lacks, wishes
+from agent.model import Problem
 from agent.network.base import POD_BRIDGE, NetworkError
 from agent.network.guard import Guard, GuardDesired
 from agent.network.links import Link
@@ -206,6 +207,10 @@ class FakeResource:
 class FakeBackend(Backend):
     def __init__(self) -> None:
         self.desired: list[Any] = []
+        self.troubles: list[Problem] = []
+
+    def problems(self) -> Iterator[Problem]:
+        return iter(self.troubles)
 
     def reconcile(self, desired: Any) -> list[str]:
         self.desired.append(desired)
@@ -274,6 +279,14 @@ def test_ipv6_that_is_switched_off_meanwhile_is_told(
     rig.usable.append(6)
     rig.machine.turn(DUAL)
     assert list(rig.machine.problems()) == []
+
+
+def test_what_ails_a_lane_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    rig = Rig(monkeypatch, tmp_path)
+    rig.machine.turn(DUAL)
+    trouble = Problem("error", "wgpy0: its daemon does not answer")
+    rig.backend.troubles.append(trouble)
+    assert list(rig.machine.problems()) == [trouble]
 
 
 def test_rules_of_others_that_cannot_be_read_are_told(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -166,3 +168,18 @@ def test_a_lane_whose_packets_go_nowhere_is_made_anew(agents: Agents, pods: list
         assert "nobody answers on lane 0: it is made anew" in _healing(agents, 1)
     finally:
         node.run(*f"ip rule del {words}".split())
+
+
+def test_a_daemon_that_hangs_is_replaced(agents: Agents, pods: list[Pod]) -> None:
+    """On a node that is busy with no other cure; its agent goes on meanwhile, and tells."""
+    hung = agents.daemons(4)["wgpy0"]
+    os.kill(hung, signal.SIGSTOP)
+    told = "wgpy0: its daemon does not answer"
+
+    def problems() -> list[str]:
+        return [problem["what"] for problem in (agents.status(4) or {"problems": []})["problems"]]
+
+    wait_until("it is told", lambda: told in problems(), _HEALED, every=0.5)
+    wait_until("it is another", lambda: agents.daemons(4).get("wgpy0", hung) != hung, _HEALED)
+    wait_until("all reach all", partial(_reach, pods), _HEALED, every=0.5)
+    wait_until("all is well", lambda: told not in problems(), _HEALED, every=0.5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -27,13 +28,19 @@ table netdev doctor {
 }
 """
 _FETCH = """
-import sys, urllib.request
-answer = urllib.request.urlopen(sys.argv[1], timeout=30)
+import sys, urllib.error, urllib.request
+try:
+    answer = urllib.request.urlopen(sys.argv[1], timeout=30)
+except urllib.error.HTTPError as error:
+    answer = error
 print(answer.status, answer.read().decode())
 """
 _PATIENCE = 60.0
 _LANES = ("0", "1")
-_RESOURCES = ("guard", "firewall", "lanes", "sysctls", "links", "routes", "neighbours", "cni")
+_RESOURCES = (
+    *("guard", "firewall", "forwarding", "lanes", "bridge"),
+    *("sysctls", "links", "routes", "neighbours", "cni"),
+)
 _SPOOFS = ("pod_spoof", "lane_spoof", "underlay_spoof", "neighbour_spoof")
 
 
@@ -99,6 +106,22 @@ def test_health_and_readiness_are_told_to_a_pod(agents: Agents, pods: list[Pod])
     for number in agents.numbers:
         for path in ("/healthz", "/readyz"):
             assert _fetch(pods[1], agents, number, path) == (200, "ok\n\n")
+
+
+def test_a_directory_for_the_runtime_that_cannot_be_written_is_told(
+    agents: Agents, pods: list[Pod]
+) -> None:
+    """Found by the look at everything, as the kernel tells nothing of a mount."""
+    node = agents.cluster.nodes[0]
+    node.run("mount", "-t", "tmpfs", "-o", "ro", "tmpfs", "/etc/cni/net.d")
+
+    def answered(status: int, text: str) -> bool:
+        return _fetch(pods[1], agents, 1, "/readyz") == (status, f"{text}\n\n")
+
+    found = partial(answered, 503, "not in order: cni")
+    wait_until("the agent is not ready", found, 2 * _PATIENCE, every=1)
+    node.run("umount", "/etc/cni/net.d")
+    wait_until("the agent is ready", partial(answered, 200, "ok"), 2 * _PATIENCE, every=1)
 
 
 def test_metrics_tell_all_that_is_to_be_watched(agents: Agents, pods: list[Pod]) -> None:

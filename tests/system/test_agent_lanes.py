@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import ip_network
@@ -224,6 +225,32 @@ def test_a_daemon_that_is_killed_takes_its_link_along_and_comes_back_only_when_a
         assert sorted(backend.stats()) == [LANES[1]]
         assert len(backend.reconcile(_desired(_config(_PEER)))) == 4
         assert len(dataplane.get_interface(LANES[0]).peers) == 1
+
+
+def test_a_daemon_that_hangs_keeps_nobody_and_is_replaced(
+    host: Namespace, launcher: LauncherClient
+) -> None:
+    now = 100.0
+    with host.inside():
+        backend = Backend("userspace", LANES, launcher, clock=lambda: now)
+        backend.reconcile(_desired(_config(_PEER)))
+        before = backend.stats()
+        hung = launcher.daemons()[LANES[0]]
+        os.kill(hung, signal.SIGSTOP)
+        began = time.monotonic()
+        assert backend.stats() == before
+        lanes = (LaneDesired(LANES[0], _config(_OTHER)), LaneDesired(LANES[1], _config()))
+        with pytest.raises(NetworkError, match="its daemon does not answer") as caught:
+            backend.reconcile(LanesDesired(lanes))
+        # Longer than that it asks nobody; this machine may be busy.
+        assert time.monotonic() - began < 20
+        assert any(LANES[1] in sentence for sentence in caught.value.changed)
+        now += 30
+        assert list(backend.stats()) == [LANES[1]]
+        assert list(backend.problems()) == []
+        backend.reconcile(_desired(_config(_PEER)))
+        assert launcher.daemons()[LANES[0]] != hung
+        assert len(backend.stats()[LANES[0]].peers) == 1
 
 
 def test_the_launcher_takes_its_daemons_with_it_when_it_is_told_to_end(

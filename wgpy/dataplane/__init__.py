@@ -12,8 +12,10 @@ from wgpy.dataplane.kernel import KernelPlane
 from wgpy.dataplane.probe import probe
 from wgpy.dataplane.userspace import UserspacePlane
 from wgpy.protocol.config import InterfaceChange, InterfaceStats
+from wgpy.uapi import client
 
 __all__ = [
+    "PATIENCE",
     "Availability",
     "DataPlane",
     "DataPlaneError",
@@ -26,6 +28,8 @@ __all__ = [
     "set_interface",
 ]
 
+# Seconds that a daemon may take to answer. One that configures 10,000 peers computes for some.
+PATIENCE = client.TIMEOUT
 _KERNEL = KernelPlane()
 _USERSPACE = UserspacePlane()
 
@@ -35,14 +39,25 @@ def list_interfaces() -> list[str]:
     return sorted({*_KERNEL.names(), *_USERSPACE.names()})
 
 
-def get_interface(name: str) -> InterfaceStats:
-    """What interface `name` tells. ENODEV: no such WireGuard interface."""
-    return _plane_of(name).get(name)
+def get_interface(name: str, patience: float = PATIENCE) -> InterfaceStats:
+    """What interface `name` tells. ENODEV: no such WireGuard interface.
+
+    ETIMEDOUT: its daemon has not answered within `patience` seconds, or EAGAIN: it has not even
+    come to those who asked before.
+    """
+    plane = _plane_of(name)
+    if isinstance(plane, UserspacePlane):
+        return plane.get(name, patience)
+    return plane.get(name)
 
 
-def set_interface(name: str, change: InterfaceChange) -> None:
-    """Apply `change` to interface `name`. ENODEV: no such WireGuard interface."""
-    _plane_of(name).set(name, change)
+def set_interface(name: str, change: InterfaceChange, patience: float = PATIENCE) -> None:
+    """Apply `change` to interface `name`. Errors are as for `get_interface`."""
+    plane = _plane_of(name)
+    if isinstance(plane, UserspacePlane):
+        plane.set(name, change, patience)
+    else:
+        plane.set(name, change)
 
 
 def create_interface(name: str, plane: Literal["auto", "kernel", "userspace"] = "auto") -> Plane:

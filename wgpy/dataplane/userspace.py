@@ -41,11 +41,11 @@ class UserspacePlane:
         with _told(name):
             return is_live(socket_path(name))
 
-    def get(self, name: str) -> InterfaceStats:
+    def get(self, name: str, patience: float = client.TIMEOUT) -> InterfaceStats:
         """What interface `name` tells, and the public key, which UAPI leaves out."""
         check_name(name)
         with _told(name):
-            stats = client.get(name)
+            stats = client.get(name, patience)
         if stats.private_key is None:
             return stats
         # Only here: to load it takes longer than to ask.
@@ -54,11 +54,12 @@ class UserspacePlane:
         # bytes(): a Secret is no exact bytes object, which the binding asks for.
         return replace(stats, public_key=crypto_scalarmult_base(bytes(stats.private_key)))
 
-    def set(self, name: str, change: InterfaceChange) -> None:
+    def set(self, name: str, change: InterfaceChange, patience: float = client.TIMEOUT) -> None:
         """Apply `change`; our daemon does so wholly or not at all."""
         check_name(name)
         with _told(name):
-            set_anywhere(partial(client.set, name), partial(client.get, name), change)
+            send = partial(client.set, name, timeout=patience)
+            set_anywhere(send, partial(client.get, name, patience), change)
 
     def create(self, name: str) -> None:
         """Start our daemon and wait until the interface is ready."""
