@@ -79,7 +79,8 @@ _BY_HAND = {
     ),
     "bridge table deleted": (
         "nft delete table bridge wgpy",
-        "nft -s list table bridge wgpy | grep -v packets",
+        # In the order in which they were made, which is no matter.
+        "nft -s list table bridge wgpy | grep -v packets | sort",
     ),
     "peer deleted": (
         "wg set wgpy0 peer $(wg show wgpy0 peers | head -1) remove",

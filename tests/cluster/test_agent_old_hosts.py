@@ -108,6 +108,7 @@ def test_a_data_plane_that_may_do_nothing_says_what_it_needs(agents: Agents) -> 
 def test_an_iptables_of_the_older_kind_needs_one_capability_more(agents: Agents) -> None:
     agents.start_launcher(_NO_NFTABLES)
     status, said = _start_refused(agents, _NO_NFTABLES, CAPABLE)
+    agents.stop_launcher(_NO_NFTABLES)
     assert status == 1
     assert "give the agent CAP_NET_RAW as well" in said.splitlines()[-1], said
 
@@ -116,8 +117,7 @@ def test_an_iptables_of_the_older_kind_needs_one_capability_more(agents: Agents)
 def pods(agents: Agents) -> list[Pod]:
     agents.prefixes[_NO_NFTABLES] = _RAW
     for number in agents.numbers:
-        if number != _NO_NFTABLES:
-            agents.start_launcher(number)
+        agents.start_launcher(number)
         agents.start_agent(number)
     agents.wait_ready()
     return [agents.cluster.pod(number, "a") for number in agents.numbers]

@@ -71,14 +71,14 @@ def test_streams_go_on_while_the_keys_change(lab: Lab) -> None:
 
 def test_the_listen_port_may_change_under_traffic(lab: Lab) -> None:
     a, b = tunnel(lab, _WGPY, _WGPY)
-    flow = Flow(a, b, 5, "--bidir")
+    flow = Flow(a, b, 20, "--bidir")
     a.ping(b)
     for port in (51821, 51822, 51823):
         for end, peer in ((a, b), (b, a)):
             end.configure(f"listen-port {port}")
             moved = f"{end.outer()}:{port}"
             # Traffic alone tells the other end.
-            wait_until(moved, lambda p=peer, e=end, m=moved: p.show("endpoints", e) == m, 2)  # type: ignore[misc]
+            wait_until(moved, lambda p=peer, e=end, m=moved: p.show("endpoints", e) == m, 10)  # type: ignore[misc]
     assert flow.running
     result = flow.result()
     assert result["sum_received"]["bytes"] > 1_000_000
