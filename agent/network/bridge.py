@@ -6,6 +6,7 @@ no IPv6 address to a bridge of its own, and the first pods would fail.
 """
 
 from dataclasses import dataclass
+from os import urandom
 from typing import Any
 
 from pyroute2.netlink.exceptions import NetlinkError
@@ -22,7 +23,7 @@ class BridgeDesired:
 
 
 class Bridge:
-    """The interface itself; agent.network.links has its MTU, and that it is up."""
+    """The interface itself; agent.network.links has its MTU and addresses, and that it is up."""
 
     name = "bridge"
 
@@ -30,7 +31,8 @@ class Bridge:
         report = Report()
         with report.step(POD_BRIDGE), open_rtnetlink() as ip:
             if desired.wanted and not ip.link_lookup(ifname=POD_BRIDGE):
-                ip.link("add", ifname=POD_BRIDGE, kind="bridge")
+                # A given address stays, others change with the ports. Pods remember it.
+                ip.link("add", ifname=POD_BRIDGE, kind="bridge", address=_new_mac())
                 report.changed.append(f"{POD_BRIDGE} is made, it was missing")
         return report.end()
 
@@ -45,6 +47,11 @@ class Bridge:
                     ip.link("del", index=index)
         except (OSError, NetlinkError) as error:
             raise explained(POD_BRIDGE, error) from None
+
+
+def _new_mac() -> str:
+    """Of no vendor (IEEE 802: locally administered), for one interface."""
+    return ":".join(f"{byte:02x}" for byte in (2, *urandom(5)))
 
 
 def _has_ports(ip: Any, bridge: int) -> bool:

@@ -25,8 +25,9 @@ class Link:
     mtu: int = 0
     # Each alone, /32 and /128. None: addresses are somebody else's matter.
     addresses: tuple[Address, ...] | None = ()
-    # Somebody else's are removed where they are in none of these, if there are any.
-    within: tuple[Network, ...] = ()
+    # The first address of each of these is there as well, and none that is in none of them, if
+    # there are any: CNI tells pods that it is their gateway.
+    pods: tuple[Network, ...] = ()
     # Otherwise it may be missing: without pod CIDRs there is no pod bridge.
     required: bool = True
 
@@ -69,8 +70,8 @@ def _put_link(ip: Any, present: Any, wanted: Link, report: Report) -> None:
             report.changed.append(f"MTU of {wanted.name} is {wanted.mtu}, it was {mtu}")
     if wanted.addresses is not None:
         _put_addresses(ip, index, wanted.name, wanted.addresses, report)
-    elif wanted.within:
-        _drop_addresses(ip, index, wanted.name, wanted.within, report)
+    elif wanted.pods:
+        _put_gateways(ip, index, wanted.name, wanted.pods, report)
     if not present["flags"] & _IFF_UP:
         ip.link("set", index=index, state="up")
         report.changed.append(f"{wanted.name} is up, it was down")
@@ -85,20 +86,22 @@ def _put_addresses(
     for address, length in present - exact:
         _drop_address(ip, index, name, address, length, report)
     for address, length in exact - present:
-        # No search for duplicates where nobody else is, and no route beside ours.
-        flags = _IFA_F_NODAD | _IFA_F_NOPREFIXROUTE if address.version == 6 else 0
-        with report.step(f"address {address}"):
-            ip.addr("replace", index=index, address=str(address), prefixlen=length, flags=flags)
-            report.changed.append(f"address {address} of {name} is set, it was missing")
+        # No route beside ours.
+        _put_address(ip, index, name, address, length, _IFA_F_NOPREFIXROUTE, report)
 
 
-def _drop_addresses(
-    ip: Any, index: int, name: str, within: tuple[Network, ...], report: Report
+def _put_gateways(
+    ip: Any, index: int, name: str, pods: tuple[Network, ...], report: Report
 ) -> None:
-    """The gateway of a prefix that this node had once: CNI refuses pods while it is there."""
-    for address, length in _addresses(ip, index):
-        if not any(address in network for network in within):
+    present = _addresses(ip, index)
+    for address, length in present:
+        # The gateway of a prefix that this node had once: CNI refuses pods while it is there.
+        if not any(address in network for network in pods):
             _drop_address(ip, index, name, address, length, report)
+    for network in pods:
+        gateway = network.network_address + 1
+        if (gateway, network.prefixlen) not in present:
+            _put_address(ip, index, name, gateway, network.prefixlen, 0, report)
 
 
 def _addresses(ip: Any, index: int) -> set[tuple[Address, int]]:
@@ -111,6 +114,16 @@ def _addresses(ip: Any, index: int) -> set[tuple[Address, int]]:
         for found in ip.get_addr(index=index)
         if found["scope"] == _RT_SCOPE_UNIVERSE
     }
+
+
+def _put_address(
+    ip: Any, index: int, name: str, address: Address, length: int, flags: int, report: Report
+) -> None:
+    # No search for duplicates where nobody else is.
+    flags = flags | _IFA_F_NODAD if address.version == 6 else 0
+    with report.step(f"address {address}"):
+        ip.addr("replace", index=index, address=str(address), prefixlen=length, flags=flags)
+        report.changed.append(f"address {address} of {name} is set, it was missing")
 
 
 def _drop_address(

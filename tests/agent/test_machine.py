@@ -90,7 +90,7 @@ def test_the_lanes_are_as_wide_as_the_widest_path_and_so_are_pods() -> None:
     assert wished(unknown)["cni"].mtu == DEFAULT
 
 
-def test_the_bridge_keeps_its_addresses_and_may_be_missing() -> None:
+def test_the_bridge_has_the_gateways_of_pods_and_may_be_missing() -> None:
     *lanes, bridge = wished()["links"].links
     assert lanes == [Link(name, 8940, ADDRESSES) for name in LANE_NAMES]
     assert bridge == Link(POD_BRIDGE, 8940, None, LOCAL, required=False)

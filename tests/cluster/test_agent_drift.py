@@ -64,6 +64,10 @@ _BY_HAND = {
         "sysctl -w net.ipv4.ip_forward=0",
         "sysctl net.ipv4.ip_forward net.ipv4.conf.wgpy0.forwarding",
     ),
+    "gateways of pods deleted": (
+        "ip address flush dev wgpy-pods scope global",
+        "ip -o address show dev wgpy-pods scope global | awk '{ print $4 }' | sort",
+    ),
     "nftables table deleted": (
         "nft delete table inet wgpy",
         "nft -s list table inet wgpy | grep -c .",
