@@ -33,6 +33,16 @@ class Flow:
         with self._report.open("wb") as out:
             self._client = _client(sender.namespace, receiver, seconds, words, version, out)
         self._patience = seconds + 30
+        self._ends = sender, receiver
+
+    def wait_begun(self) -> None:
+        """Until a megabyte has come: its connections stand."""
+        sender, receiver = self._ends
+
+        def received() -> bool:
+            return int(receiver.show("transfer", sender).split()[0]) > 1_000_000
+
+        wait_until("traffic flows", received, 10)
 
     @property
     def running(self) -> bool:

@@ -163,7 +163,8 @@ def test_an_end_that_restarts_is_found_again_when_it_speaks(lab: Lab, crash: boo
 def test_both_ends_roam_while_a_stream_goes_on(lab: Lab) -> None:
     a, b = tunnel(lab, _WGPY, _WGPY)
     a.ping(b)
-    flow = Flow(a, b, 5, "--bidir")
+    flow = Flow(a, b, 10, "--bidir")
+    flow.wait_begun()
     for end, peer in ((a, b), (b, a)) * 2:
         old = peer.show("endpoints", end).rpartition(":")[0]
         new = _next_address(end, old)

@@ -71,8 +71,8 @@ def test_streams_go_on_while_the_keys_change(lab: Lab) -> None:
 
 def test_the_listen_port_may_change_under_traffic(lab: Lab) -> None:
     a, b = tunnel(lab, _WGPY, _WGPY)
-    flow = Flow(a, b, 20, "--bidir")
-    a.ping(b)
+    flow = Flow(a, b, 10, "--bidir")
+    flow.wait_begun()
     for port in (51821, 51822, 51823):
         for end, peer in ((a, b), (b, a)):
             end.configure(f"listen-port {port}")
