@@ -52,6 +52,7 @@ class Answers:
         for name in self._names:
             try:
                 self._told[name] = dataplane.get_interface(name, TELLS)
+                self._unending.pop(name, None)
                 self._silent.pop(name, None)
             except DataPlaneError as error:
                 if error.errno in _GONE:

@@ -107,6 +107,23 @@ def test_one_that_nobody_can_end_is_told_on_and_on(monkeypatch: pytest.MonkeyPat
         assert one.advice() == [advice]
 
 
+def test_what_kept_one_from_being_ended_is_forgotten_with_its_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rig = Rig(monkeypatch)
+    rig.refusal = NetworkError("launcher: it was not started here")
+    rig.ports()
+    rig.errors = {"wgpy0": ETIMEDOUT}
+    rig.ports()
+    rig.now += 60
+    rig.ports()
+    rig.errors.clear()
+    rig.ports()
+    rig.errors = {"wgpy0": ETIMEDOUT}
+    rig.ports()
+    assert rig.advice() == ["after 30 seconds another takes its place"]
+
+
 def test_one_that_has_never_told_anything_stops_the_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody knows what it has: nothing can be decided."""
     rig = Rig(monkeypatch)
