@@ -103,14 +103,20 @@ def pair() -> Iterator[Pair]:
             host.run("sysctl -qw net.ipv4.conf.all.rp_filter=0")
             host.run("sysctl -qw net.ipv4.conf.default.rp_filter=0")
         for link in range(2):
-            left.ip(f"link add eth{link} type veth peer name eth{link} netns {right.name}")
+            ends = [f"eth{link} address 02:0:0:0:{link}:{number}" for number in (1, 2)]
+            left.ip(f"link add {ends[0]} type veth peer {ends[1]} netns {right.name}")
         for number, host in enumerate(hosts, 1):
             for link in range(2):
                 host.ip(
                     f"address add 10.0.{link}.{number}/24 dev eth{link}",
                     f"address add fd00:{link}::{number}/64 dev eth{link} nodad",
+                    f"address add fe80::{number}/64 dev eth{link} nodad",
                     f"link set eth{link} up",
                 )
+                # A new link is deaf to the search for neighbours for a second, or for longer.
+                for net in (f"fd00:{link}", "fe80"):
+                    other = f"{net}::{3 - number} lladdr 02:0:0:0:{link}:{3 - number}"
+                    host.ip(f"neighbour add {other} dev eth{link}")
         yield Pair(left, right)
 
 
@@ -243,9 +249,6 @@ def test_a_source_whose_routes_are_gone_is_left_out_at_once(pair: Pair, net: str
 
 
 def test_link_local_peers_are_answered_on_their_link(pair: Pair) -> None:
-    for host, number in ((pair.left, 1), (pair.right, 2)):
-        for link in range(2):
-            host.ip(f"address add fe80::{number}/64 dev eth{link} nodad")
     client, server = pair.left.bind(), pair.right.bind()
     monitor = pair.right.monitor()
     for link in range(2):
