@@ -49,8 +49,8 @@ check: dev
 	@$(PYTHON) -m pytest -q -n auto -m "not system"
 
 test: root dev tools
-	@$(PYTHON) -m pytest -q -n auto --dist loadgroup -m "not alone and not endurance and not release"
-	@$(PYTHON) -m pytest -q -m alone
+	@sh scripts/tests.sh -n auto --dist loadgroup -m "not alone and not endurance and not release"
+	@sh scripts/tests.sh -m alone
 
 endure: root dev tools
 	@$(PYTHON) -m pytest -v -m endurance
