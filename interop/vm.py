@@ -71,18 +71,24 @@ def play_in_guest(
 
 
 def run_in_guest(
-    kernel: Kernel, argv: list[str], directory: Path, patience: float, *vng: str
+    kernel: Kernel,
+    argv: list[str],
+    directory: Path,
+    patience: float,
+    *vng: str,
+    netfilter: str = _NETFILTER,
 ) -> tuple[int, str]:
     """Boot `kernel` and run a command inside: its exit status, and all that it printed.
 
     :param vng: further options of vng(1).
+    :param netfilter: the modules of the kernel that are loaded before.
 
     :raises Unavailable: no kernel, QEMU or virtme-ng can be had.
     :raises ScenarioFailed: the guest ended early, or has not ended after `patience` s.
     """
     status = directory / "status"
     expired = contextlib.suppress(subprocess.TimeoutExpired)
-    with _guest(kernel, argv, directory, *vng) as guest, expired:
+    with _guest(kernel, argv, directory, *vng, netfilter=netfilter) as guest, expired:
         guest.wait(patience)
     if not status.exists():
         raise ScenarioFailed(f"the guest ended early: {_last_words(directory)}")
@@ -91,12 +97,12 @@ def run_in_guest(
 
 @contextlib.contextmanager
 def _guest(
-    kernel: Kernel, argv: list[str], directory: Path, *more: str
+    kernel: Kernel, argv: list[str], directory: Path, *more: str, netfilter: str = _NETFILTER
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A machine that runs a command and ends; what it printed and its status are in `directory`."""
     image, _ = _image(kernel)
     tools = _tools()
-    script = _write_scripts(directory, argv)
+    script = _write_scripts(directory, argv, netfilter)
     vng = ["vng", "-r", str(image), *_OPTIONS.split(), *more]
     vng += [f"--rwdir={directory}", "--rodir=/mnt=/"]
     with (directory / "console.log").open("wb") as console:
@@ -114,7 +120,7 @@ def _guest(
             _power_off(guest)
 
 
-def _write_scripts(directory: Path, argv: list[str]) -> Path:
+def _write_scripts(directory: Path, argv: list[str], netfilter: str) -> Path:
     """What the guest runs; returns the script that it is to start with."""
     (directory / "play.sh").write_text(
         f"cd {shlex.quote(str(_HOME))}\n"
@@ -123,9 +129,7 @@ def _write_scripts(directory: Path, argv: list[str]) -> Path:
         f"echo $? >{shlex.quote(str(directory / 'status'))}\n"
     )
     boot = directory / "boot.sh"
-    boot.write_text(
-        _CACHED_ROOT.format(directory=shlex.quote(str(directory)), netfilter=_NETFILTER)
-    )
+    boot.write_text(_CACHED_ROOT.format(directory=shlex.quote(str(directory)), netfilter=netfilter))
     return boot
 
 
