@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.sim import A4, B4, packet
+from tests.tun.packets import Packet
 from tun import virtio
 from tun.fake import FakeTun
 from tun.linux import Buffer
@@ -24,6 +25,7 @@ class _Collector:
 
     def __init__(self) -> None:
         self.batches: list[list[bytes]] = []
+        self.single_flow: list[bool] = []
         self.drops = Drops()
 
     def send(self, batch: PacketBatch) -> None:
@@ -34,6 +36,7 @@ class _Collector:
             rows.append(bytes(row[TRANSPORT_HEADER_LEN : TRANSPORT_HEADER_LEN + size]))
         assert batch.last_packet_size <= batch.packet_size
         self.batches.append(rows)
+        self.single_flow.append(batch.single_flow)
 
 
 def _from_host(tun: FakeTun) -> tuple[FromHost, _Collector]:
@@ -67,6 +70,44 @@ def test_packets_of_one_size_are_one_batch_and_a_shorter_one_ends_it() -> None:
         [100],
         [200],
     ]
+
+
+_PAYLOADS = st.tuples(st.sampled_from([460, 500]), st.integers(1, 6000))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(_PAYLOADS | st.sampled_from([40, 499, 500, 540]), min_size=1, max_size=30))
+def test_super_packets_and_others_are_sent_in_order_and_as_segments(
+    given: list[int | tuple[int, int]],
+) -> None:
+    tun = FakeTun.open("fake0")
+    reader, collector = _from_host(tun)
+    expected: list[bytes] = []
+    for number, one in enumerate(given):
+        if isinstance(one, int):
+            expected.append(packet(A4, B4, one))
+            tun.send(expected[-1])
+        else:
+            gso_size, size = one
+            whole = Packet(bytes(size), version=4 + 2 * (number % 2), seq=number)
+            expected += (segment.encode() for segment in whole.segments(gso_size))
+            tun.send(whole.partial(), whole.virtio(gso_size))
+    reader.turn()
+    assert [p for batch in collector.batches for p in batch] == expected
+    assert collector.drops == {}
+    tun.close()
+
+
+def test_small_super_packets_of_several_flows_are_one_batch() -> None:
+    tun = FakeTun.open("fake0")
+    reader, collector = _from_host(tun)
+    for flow, size in enumerate((1000, 1500, 500, 700, 10_000, 1000)):
+        whole = Packet(bytes(size), source_port=flow)
+        tun.send(whole.partial(), whole.virtio(500))
+    reader.turn()
+    assert [len(batch) for batch in collector.batches] == [2 + 3 + 1 + 2, 20, 2]
+    assert collector.single_flow == [False, True, True]
+    tun.close()
 
 
 def test_a_turn_is_bounded() -> None:

@@ -7,13 +7,16 @@ TUN -> scratch -> one super-packet -> its segments ------> rows of the slab -> t
 import logging
 from collections.abc import Callable
 
-from tun import BadSuperPacket, Tun, finish_checksum, plan, virtio
+from tun import BadSuperPacket, SplitPlan, Tun, finish_checksum, plan, virtio
 from wgpy.device.sizes import LARGEST_PACKET, SEND_SLAB, TURN_BYTES, TURN_READS
 from wgpy.protocol.batch import Layout, PacketBatch, Slab, datagram_size
 from wgpy.protocol.constants import TRANSPORT_HEADER_LEN
 from wgpy.protocol.drops import DropReason
 
 _log = logging.getLogger("wgpy.device")
+
+# Super-packets of up to so many segments share a batch with others.
+_FEW = 8
 
 
 class FromHost:
@@ -36,6 +39,7 @@ class FromHost:
         self._layout: Layout | None = None
         self._size = 0
         self._count = 0
+        self._single_flow = False
 
     def turn(self) -> None:
         """Read and send what is there, within the bounds of one turn.
@@ -51,8 +55,7 @@ class FromHost:
                 break
             try:
                 if header[1] != virtio.GSO_NONE:
-                    self._flush()
-                    self._send_super_packet(scratch[:size])
+                    self._cut(plan(header, scratch[:size]))
                 else:
                     if header[0] & virtio.NEEDS_CSUM:
                         finish_checksum(header, scratch[:size])
@@ -67,29 +70,51 @@ class FromHost:
 
     def _gather(self, packet: memoryview, size: int) -> None:
         """Put one packet behind those gathered, if it fits them."""
-        if self._count and size > self._size:
-            self._flush()
-        if self._count == 0:
-            self._size = size
-            self._layout = self._slab.layout(datagram_size(size, self.mtu))
-        layout = self._layout
-        assert layout is not None
+        layout = self._room(size, 1)
         start = self._count * layout.stride + TRANSPORT_HEADER_LEN
         layout.slab.view[start : start + size] = packet[:size]
-        self._count += 1
-        # A shorter packet can only be the last one of a batch.
-        if size < self._size or self._count == layout.capacity:
-            self._flush(size)
+        self._gathered(1, size)
+
+    def _cut(self, split: SplitPlan) -> None:
+        """A few segments go behind those gathered as well; many are a batch by themselves."""
+        if split.count > _FEW:
+            self._flush()
+            self._send_super_packet(split)
+            return
+        layout = self._room(split.segment_size, split.count)
+        split.fill(layout.matrix[self._count :, TRANSPORT_HEADER_LEN:], 0, split.count)
+        self._gathered(split.count, split.last_size)
+
+    def _room(self, size: int, count: int) -> Layout:
+        """Where `count` packets of `size` bytes go: behind those gathered, if they fit these."""
+        layout = self._layout
+        if layout is not None and self._count:
+            # A shorter packet can only be the last one of a batch.
+            fits = size == self._size or (size < self._size and count == 1)
+            if fits and self._count + count <= layout.capacity:
+                return layout
+            self._flush()
+        self._size = size
+        self._layout = layout = self._slab.layout(datagram_size(size, self.mtu))
+        return layout
+
+    def _gathered(self, count: int, last_size: int) -> None:
+        """`count` packets more, the last of which may be shorter."""
+        # The first ones are of one flow if they come from one super-packet.
+        self._single_flow = self._count == 0 and count > 1
+        self._count += count
+        if last_size < self._size:
+            self._flush(last_size)
 
     def _flush(self, last_size: int | None = None) -> None:
         """Send what was gathered."""
         count, self._count = self._count, 0
         if count and self._layout is not None:
-            self._send_rows(self._layout, count, self._size, last_size or self._size, False)
+            last_size = last_size or self._size
+            self._send_rows(self._layout, count, self._size, last_size, self._single_flow)
 
-    def _send_super_packet(self, packet: memoryview) -> None:
-        split = plan(self._header, packet)
-        size = split.segment_size if split.count > 1 else split.last_size
+    def _send_super_packet(self, split: SplitPlan) -> None:
+        size = split.segment_size
         layout = self._slab.layout(datagram_size(size, self.mtu))
         rows = layout.matrix[:, TRANSPORT_HEADER_LEN:]
         for first in range(0, split.count, layout.capacity):
