@@ -387,3 +387,32 @@ def test_sessions_begin_anew_on_demand_but_no_sooner_than_a_handshake_may() -> N
     alice.flush()
     wire.run(1)
     assert len(wire.sent(INITIATION)) == 3
+
+
+def test_many_peers_at_once_are_a_few_in_each_turn() -> None:
+    """So that packets need not wait for all their handshakes, and retries are timed from these."""
+    wire = Wire()
+    hub, spokes = (
+        wire.node("hub", "192.0.2.1"),
+        [wire.node("x", f"192.0.2.{k}") for k in range(9, 99)],
+    )
+    change = (
+        PeerChange(s.public_key, endpoint=s.endpoint, persistent_keepalive=25) for s in spokes
+    )
+    hub.configure(InterfaceChange(peers=tuple(change)))
+    assert not wire.sent(INITIATION, hub)
+    turns, start = [], wire.now
+    while hub.interface.next_deadline() <= wire.now:
+        before = len(wire.sent(INITIATION, hub))
+        wire.now += 0.01
+        hub.timeout()
+        turns.append(len(wire.sent(INITIATION, hub)) - before)
+    assert sum(turns) == len(spokes)
+    assert max(turns) <= 10
+    wire.run(4.9 - (wire.now - start))
+    assert len(wire.sent(INITIATION, hub)) == len(spokes)
+    wire.run(1)
+    first, second = wire.sent(INITIATION, hub)[:90], wire.sent(INITIATION, hub)[90:]
+    sent = {d.destination: d.time for d in first}
+    assert all(5 <= d.time - sent[d.destination] <= 5.4 for d in second)
+    assert len(second) == len(spokes)

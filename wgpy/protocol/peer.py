@@ -334,8 +334,7 @@ class Peer:
         """The interface came up."""
         self.timers.running = True
         self.send_staged(now)
-        if self.timers.persistent_keepalive:
-            self.send_keepalive(now)
+        self.timers.persistent_keepalive_due(now)
 
     def stop(self) -> None:
         """The interface went down, or the peer is removed."""
@@ -373,7 +372,7 @@ class Peer:
         switched_on = seconds > 0 and self.timers.persistent_keepalive == 0
         self.timers.persistent_keepalive = seconds
         if switched_on and self.shared.up:
-            self.send_keepalive(now)
+            self.timers.persistent_keepalive_due(now)
 
     def stats(self) -> PeerStats:
         """Without allowed-ips, which the interface knows."""

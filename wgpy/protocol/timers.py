@@ -101,6 +101,11 @@ class Timers:
         if self.persistent_keepalive:
             self._arm(Timer.PERSISTENT_KEEPALIVE, now + self.persistent_keepalive)
 
+    def persistent_keepalive_due(self, now: float) -> None:
+        """The first one, as soon as it is this peer's turn."""
+        if self.persistent_keepalive:
+            self._arm(Timer.PERSISTENT_KEEPALIVE, now)
+
     # What the expiry of one timer does to the others.
 
     def handshake_given_up(self, now: float) -> None:
