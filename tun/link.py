@@ -38,6 +38,7 @@ class LinkState(NamedTuple):
     mtu: int
     ifindex: int
     name: str
+    queue_length: int
 
 
 class LinkMonitor:
@@ -46,7 +47,7 @@ class LinkMonitor:
     def __init__(self, tun: Tun) -> None:
         """Raises OSError."""
         self._tun = tun
-        self._state = LinkState(False, 0, 0, "")
+        self._state = LinkState(False, 0, 0, "", 0)
         try:
             namespace = tun.namespace_fd()
         except PermissionError:
@@ -112,7 +113,8 @@ class LinkMonitor:
         found = netlink.attributes(answer, _IFINFOMSG.size)
         (mtu,) = _UINT.unpack(found[_IFLA_MTU])
         text = os.fsdecode(found[_IFLA_IFNAME].rstrip(b"\0"))
-        return LinkState(bool(flags & _IFF_UP), mtu, index, text)
+        (queue_length,) = _UINT.unpack(found[_IFLA_TXQLEN])
+        return LinkState(bool(flags & _IFF_UP), mtu, index, text, queue_length)
 
     def addresses(self) -> tuple[bytes | None, bytes | None]:
         """The interface's first IPv4 and first global IPv6 address, packed."""

@@ -21,6 +21,7 @@ _NFT_GROUPS = (7,)
 _NFNL_SUBSYS_NFTABLES = 10
 _IFLA_IFNAME = 3
 _IFLA_MTU = 4
+_IFLA_TXQLEN = 13
 _RTA_DST = 1
 _RTA_TABLE = 15
 _FRA_PRIORITY = 6
@@ -53,6 +54,8 @@ class LinkEvent:
     gone: bool
     # Bytes; 0 where the event does not say.
     mtu: int
+    # Packets that may wait for it.
+    queue_length: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +151,8 @@ def _decode_route(kind: int, body: bytes) -> Message | None:
             _, _, index, _, _ = _IFINFOMSG.unpack_from(body)
             found = _attributes(body, _IFINFOMSG.size)
             (mtu,) = _NUMBER.unpack(found.get(_IFLA_MTU, bytes(4)))
-            return LinkEvent(index, _text(found.get(_IFLA_IFNAME, b"")), gone, mtu)
+            (length,) = _NUMBER.unpack(found.get(_IFLA_TXQLEN, bytes(4)))
+            return LinkEvent(index, _text(found.get(_IFLA_IFNAME, b"")), gone, mtu, length)
         case 20:  # RTM_NEWADDR
             return AddressEvent(_IFADDRMSG.unpack_from(body)[4])
         case 24:  # RTM_NEWROUTE

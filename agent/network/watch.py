@@ -69,6 +69,7 @@ class Watch:
         self._indexes = {index for index, name in names.items() if name in self._devices}
         # Of all links, as an event tells only what is now.
         self._mtus: dict[int, int] = {link["index"]: link.get_attr("IFLA_MTU") for link in links}
+        self._queues = {link["index"]: link.get_attr("IFLA_TXQLEN") for link in links}
         self._epoll = select.epoll()
         for source in self._sources():
             self._epoll.register(source, select.EPOLLIN)
@@ -106,7 +107,9 @@ class Watch:
 
     def _concerned(self, message: Message) -> frozenset[str]:
         match message:
-            case netlinkevents.LinkEvent(index, name, gone, mtu):
+            case netlinkevents.LinkEvent(index, name, gone, mtu, queue_length):
+                if self._has_another_queue(index, gone, queue_length):
+                    return frozenset()
                 resized = self._resized(index, gone, mtu)
                 return self._concerned_by_link(index, name, gone) | resized
             case netlinkevents.AddressEvent(index) if index in self._indexes:
@@ -124,6 +127,13 @@ class Watch:
             case netlinkevents.TableEvent(where):
                 return _TABLES.get(where, frozenset())
         return frozenset()
+
+    def _has_another_queue(self, index: int, gone: bool, length: int) -> bool:
+        """The kernel tells of each change alone, and a data plane makes this one by itself."""
+        before = self._queues.pop(index, length)
+        if not gone:
+            self._queues[index] = length
+        return before != length
 
     def _concerned_by_link(self, index: int, name: str, gone: bool) -> frozenset[str]:
         if name not in self._devices:

@@ -111,6 +111,7 @@ def test_a_link_is_resized_when_its_size_is_another_than_before(
 
 _OTHERS = (
     "ip link add pods9 type bridge",
+    "ip link set wgpy0 txqueuelen 77",
     "ip route add 192.0.2.0/24 dev other table 99",
     "ip route add ff00::/8 dev other",
     "ip rule add iif other table 99",

@@ -111,6 +111,8 @@ def test_a_link_is_followed_into_another_namespace_and_back(
         link.set_mtu(1420)
         link.set_queue_length(1000)
         assert "qlen 1000" in there.ip("link", "show", tun.name)
+        assert link.read()
+        assert link.state().queue_length == 1000
         assert f"{tun.name}: " in there.ip("link", "show", tun.name)
         assert "mtu 1420" in there.ip("link", "show", tun.name)
     assert len(os.listdir("/proc/self/fd")) == descriptors

@@ -35,11 +35,12 @@ class DataPath:
 
     def _tun_readable(self) -> None:
         try:
-            self._from_host.turn()
+            reads, stands = self._from_host.turn()
         except OSError as error:
             _log.info("interface is gone: %s", error)
             self._tun_gone()
             return
+        self._turned(reads, stands)
         self._settle()
 
     def _send_packets(self, batch: PacketBatch) -> None:
@@ -66,6 +67,9 @@ class DataPath:
     def _settle(self) -> None:
         """The end of every turn."""
         raise NotImplementedError
+
+    def _turned(self, reads: int, stands: bool) -> None:
+        """So many packets were read from the TUN; `stands`: there may be more."""
 
     def _tun_gone(self) -> None:
         """The interface was deleted."""

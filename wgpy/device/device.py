@@ -27,8 +27,9 @@ from wgpy.device.bind import Bind
 from wgpy.device.counters import CounterTable, Places
 from wgpy.device.datapath import DataPath
 from wgpy.device.options import DeviceOptions
-from wgpy.device.sizes import GSO_HEADERS, LARGEST_GSO, LARGEST_SEND, TUN_QUEUE
+from wgpy.device.sizes import GSO_HEADERS, LARGEST_GSO, LARGEST_SEND
 from wgpy.device.sources import Sources
+from wgpy.device.tunqueue import TunQueue
 from wgpy.device.workers import Workers
 from wgpy.protocol.batch import MAX_BATCH, DatagramBatch, Slab, datagram_size
 from wgpy.protocol.config import ConfigError, InterfaceChange, InterfaceStats
@@ -83,6 +84,7 @@ class Device(DataPath):
         self._open_retry: asyncio.TimerHandle | None = None
         self._own_addresses: tuple[bytes | None, bytes | None] = (None, None)
         self._link = LinkMonitor(tun)
+        self._queue = TunQueue(self._loop, self._link.set_queue_length)
         self._sources = Sources(self._loop, self._interface)
         self._loop.add_reader(self._link.fileno(), self._link_changed)
         self._loop.add_reader(tun.fd, self._tun_readable)
@@ -100,7 +102,7 @@ class Device(DataPath):
         try:
             device = cls(tun, options, queues)
             device._link.set_mtu(DEFAULT_MTU)
-            device._link.set_queue_length(TUN_QUEUE)
+            device._queue.begin()
             # A host without IPv6 has no such addresses anyway.
             with contextlib.suppress(OSError):
                 device._link.set_no_link_local()
@@ -131,6 +133,7 @@ class Device(DataPath):
         if self._closed.done():
             return
         self._closed.set_result(None)
+        self._queue.close()
         self._bring_down()
         self._loop.remove_reader(self._tun.fd)
         self._loop.remove_reader(self._link.fileno())
@@ -261,6 +264,7 @@ class Device(DataPath):
             self._apply_link(self._link.state())
 
     def _apply_link(self, state: LinkState) -> None:
+        self._queue.is_set_to(state.queue_length)
         if state.mtu != self._interface.mtu or self._from_host.mtu == 0:
             self._interface.mtu = self._from_host.mtu = state.mtu
             self._fit_super_packets(state.mtu)
@@ -358,6 +362,9 @@ class Device(DataPath):
             self._timer_deadline = deadline
             delay = max(0.0, deadline - clock.now())
             self._timer = self._loop.call_later(delay, self._timeout)
+
+    def _turned(self, reads: int, stands: bool) -> None:
+        self._queue.turned(reads, stands)
 
     def _timeout(self) -> None:
         self._timer = None

@@ -41,18 +41,22 @@ class FromHost:
         self._count = 0
         self._single_flow = False
 
-    def turn(self) -> None:
+    def turn(self) -> tuple[int, bool]:
         """Read and send what is there, within the bounds of one turn.
 
-        OSError when the TUN is gone.
+        Returns how many packets that were, and whether there may be more. OSError when the TUN is
+        gone.
         """
         header, scratch, read = self._header, self._scratch, self._tun.read
         budget = TURN_BYTES
-        for _ in range(TURN_READS):
+        reads, stands = 0, True
+        while reads < TURN_READS and budget > 0:
             try:
                 size = read(header, scratch)
             except BlockingIOError:
+                stands = False
                 break
+            reads += 1
             try:
                 if header[1] != virtio.GSO_NONE:
                     self._cut(plan(header, scratch[:size]))
@@ -64,9 +68,8 @@ class FromHost:
                 _log.debug("packet from the host: %s", error)
                 self._drop(DropReason.BAD_SUPER_PACKET)
             budget -= size
-            if budget <= 0:
-                break
         self._flush()
+        return reads, stands
 
     def _gather(self, packet: memoryview, size: int) -> None:
         """Put one packet behind those gathered, if it fits them."""

@@ -15,10 +15,11 @@ from wgpy.protocol.batch import MAX_BATCH
 # From the network. A turn of the event loop may take some milliseconds (a handshake, a burst in
 # the other direction); at 5 Gbit/s 4 MiB arrive in 6.
 RECEIVE_BUFFER: Final = 4 << 20
-# Packets and super-packets from the host, as the kernel's interfaces have it. 250 carry two to four
-# times as much where 64 streams go to 16 peers (less waiting makes larger super-packets), but lose
-# a lone packet beside a transfer.
+# Packets and super-packets from the host: at most as many as the kernel's interfaces have, and,
+# once they stand in line, as many as are read in so many seconds (wgpy.device.tunqueue).
 TUN_QUEUE: Final = 1000
+SHORTEST_TUN_QUEUE: Final = 64
+QUEUE_DELAY: Final = 0.003
 # To the network. Some tens of super-packets between us and the link. More would only wait longer:
 # a full socket makes the host wait.
 SEND_BUFFER: Final = 1 << 20

@@ -1,0 +1,129 @@
+"""How long the TUN's queue is, under a clock of the test's own."""
+
+import asyncio
+import errno
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from wgpy.device import clock
+from wgpy.device.tunqueue import TunQueue
+
+
+class _World:
+    """A clock, a loop as far as it is asked, and the interface."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.lengths: list[int] = []
+        self.error = 0
+        self._calls: list[tuple[float, Callable[[], None]]] = []
+        self.loop = asyncio.new_event_loop()
+        self.loop.call_later = self._call_later  # type: ignore[assignment, method-assign]
+        self.queue = TunQueue(self.loop, self._set_length)
+
+    def _call_later(self, delay: float, call: Callable[[], None]) -> asyncio.TimerHandle:
+        self._calls.append((self.now + delay, call))
+        return asyncio.TimerHandle(self.now + delay, call, (), self.loop)
+
+    def _set_length(self, length: int) -> None:
+        if self.error:
+            raise OSError(self.error, "refused")
+        self.lengths.append(length)
+
+    def turns(self, count: int, reads: int, seconds: float, *, stands: bool = True) -> None:
+        """Turns one after the other, each of which takes `seconds`."""
+        for _ in range(count):
+            self.wait(seconds)
+            self.queue.turned(reads, stands)
+
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+        due = [call for at, call in self._calls if at <= self.now]
+        self._calls = [(at, call) for at, call in self._calls if at > self.now]
+        for call in due:
+            call()
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[_World]:
+    world = _World()
+    monkeypatch.setattr(clock, "now", lambda: world.now)
+    world.queue.begin()
+    yield world
+    world.queue.close()
+    world.loop.close()
+
+
+def test_a_queue_that_gets_empty_stays_long(world: _World) -> None:
+    world.turns(1000, 128, 0.01, stands=False)
+    assert world.lengths == [1000]
+
+
+def test_what_stands_in_line_is_some_milliseconds_of_work(world: _World) -> None:
+    # 64 in 2 ms: 96 in 3.
+    world.turns(100, 64, 0.002)
+    assert world.lengths == [1000, 96]
+
+
+def test_it_is_never_too_short_for_a_burst(world: _World) -> None:
+    world.turns(100, 1, 0.001)
+    assert world.lengths == [1000, 64]
+
+
+def test_small_packets_that_are_quickly_read_keep_it_long(world: _World) -> None:
+    world.turns(1000, 128, 0.0003)
+    assert world.lengths == [1000]
+
+
+def test_it_is_changed_again_only_when_the_work_is_another(world: _World) -> None:
+    world.turns(100, 64, 0.002)
+    world.turns(100, 70, 0.002)
+    assert world.lengths == [1000, 96]
+    world.turns(200, 128, 0.001)
+    # The first of these was measured with some of those.
+    assert world.lengths[:2] == [1000, 96]
+    assert world.lengths[2:] == [pytest.approx(384, rel=0.1)]
+
+
+def test_it_is_long_again_when_nothing_stands_in_line(world: _World) -> None:
+    world.turns(1000, 64, 0.002)
+    assert world.lengths == [1000, 96]
+    world.turns(1, 10, 0.002, stands=False)
+    world.wait(0.6)
+    assert world.lengths == [1000, 96, 1000]
+    world.wait(10)
+    world.turns(100, 64, 0.002)
+    assert world.lengths == [1000, 96, 1000, 96]
+
+
+def test_a_gap_between_two_bursts_is_no_slow_reading(world: _World) -> None:
+    """Time counts only while something waits."""
+    for _ in range(50):
+        world.turns(1, 128, 0.1)
+        world.turns(1, 20, 0.0005, stands=False)
+    assert world.lengths == [1000]
+
+
+def test_what_somebody_else_has_set_stays(world: _World) -> None:
+    world.queue.is_set_to(1000)
+    world.queue.is_set_to(5000)
+    world.turns(100, 64, 0.002)
+    assert world.lengths == [1000]
+
+
+def test_an_interface_of_others_is_left_alone(world: _World) -> None:
+    queue = TunQueue(world.loop, world._set_length)
+    world.lengths.clear()
+    for _ in range(100):
+        world.now += 0.002
+        queue.turned(64, True)
+    assert world.lengths == []
+
+
+def test_who_may_not_change_it_tries_once(world: _World) -> None:
+    world.error = errno.EPERM
+    world.turns(100, 64, 0.002)
+    world.error = 0
+    world.turns(100, 64, 0.002)
+    assert world.lengths == [1000]
