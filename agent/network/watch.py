@@ -69,7 +69,9 @@ class Watch:
         self._indexes = {index for index, name in names.items() if name in self._devices}
         # Of all links, as an event tells only what is now.
         self._mtus: dict[int, int] = {link["index"]: link.get_attr("IFLA_MTU") for link in links}
-        self._queues = {link["index"]: link.get_attr("IFLA_TXQLEN") for link in links}
+        self._queues: dict[int, int] = {
+            link["index"]: link.get_attr("IFLA_TXQLEN") for link in links
+        }
         self._epoll = select.epoll()
         for source in self._sources():
             self._epoll.register(source, select.EPOLLIN)
