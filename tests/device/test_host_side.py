@@ -13,7 +13,7 @@ from tests.tun.packets import Packet
 from tun import virtio
 from tun.fake import FakeTun
 from tun.linux import Buffer
-from wgpy.device.fromhost import FromHost
+from wgpy.device.fromhost import FromHost, Turn
 from wgpy.device.tohost import ToHost
 from wgpy.protocol.batch import PacketBatch, PacketRows, Slab
 from wgpy.protocol.constants import TRANSPORT_HEADER_LEN
@@ -104,7 +104,7 @@ def test_small_super_packets_of_several_flows_are_one_batch() -> None:
     for flow, size in enumerate((1000, 1500, 500, 700, 10_000, 1000)):
         whole = Packet(bytes(size), source_port=flow)
         tun.send(whole.partial(), whole.virtio(500))
-    reader.turn()
+    assert reader.turn() == Turn(6, 6, False)
     assert [len(batch) for batch in collector.batches] == [2 + 3 + 1 + 2, 20, 2]
     assert collector.single_flow == [False, True, True]
     tun.close()
@@ -115,10 +115,10 @@ def test_a_turn_is_bounded() -> None:
     reader, collector = _from_host(tun)
     for _ in range(300):
         tun.send(packet(A4, B4, 40))
-    reader.turn()
-    assert 0 < sum(map(len, collector.batches)) < 300
-    for _ in range(2):
-        reader.turn()
+    assert reader.turn() == Turn(128, 0, True)
+    assert sum(map(len, collector.batches)) == 128
+    assert reader.turn() == Turn(128, 0, True)
+    assert reader.turn() == Turn(44, 0, False)
     assert sum(map(len, collector.batches)) == 300
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from wgpy.device import clock
+from wgpy.device.fromhost import Turn
 from wgpy.device.tunqueue import TunQueue
 
 
@@ -31,11 +32,13 @@ class _World:
             raise OSError(self.error, "refused")
         self.lengths.append(length)
 
-    def turns(self, count: int, reads: int, seconds: float, *, stands: bool = True) -> None:
-        """Turns one after the other, each of which takes `seconds`."""
+    def turns(
+        self, count: int, reads: int, seconds: float, *, lone: int = 0, stands: bool = True
+    ) -> None:
+        """Turns one after the other, each of which takes `seconds`; `lone` are no super-packets."""
         for _ in range(count):
             self.wait(seconds)
-            self.queue.turned(reads, stands)
+            self.queue.turned(Turn(reads, reads - lone, stands))
 
     def wait(self, seconds: float) -> None:
         self.now += seconds
@@ -71,9 +74,19 @@ def test_it_is_never_too_short_for_a_burst(world: _World) -> None:
     assert world.lengths == [1000, 64]
 
 
-def test_small_packets_that_are_quickly_read_keep_it_long(world: _World) -> None:
+def test_what_is_quickly_read_keeps_it_long(world: _World) -> None:
     world.turns(1000, 128, 0.0003)
     assert world.lengths == [1000]
+
+
+def test_packets_that_do_not_heed_it_are_not_lost_for_it(world: _World) -> None:
+    """As on a machine where others work as well."""
+    world.turns(100, 128, 0.02, lone=100)
+    assert world.lengths == [1000]
+    world.turns(100, 64, 0.002, lone=10)
+    assert world.lengths == [1000, 96]
+    world.turns(100, 64, 0.002, lone=60)
+    assert world.lengths == [1000, 96, 1000]
 
 
 def test_it_is_changed_again_only_when_the_work_is_another(world: _World) -> None:
@@ -117,7 +130,7 @@ def test_an_interface_of_others_is_left_alone(world: _World) -> None:
     world.lengths.clear()
     for _ in range(100):
         world.now += 0.002
-        queue.turned(64, True)
+        queue.turned(Turn(64, 64, True))
     assert world.lengths == []
 
 

@@ -5,7 +5,7 @@ import logging
 
 from tun import Tun
 from wgpy.device import clock
-from wgpy.device.fromhost import FromHost
+from wgpy.device.fromhost import FromHost, Turn
 from wgpy.device.network import Network
 from wgpy.device.options import DeviceOptions
 from wgpy.device.tohost import ToHost
@@ -35,12 +35,12 @@ class DataPath:
 
     def _tun_readable(self) -> None:
         try:
-            reads, stands = self._from_host.turn()
+            turn = self._from_host.turn()
         except OSError as error:
             _log.info("interface is gone: %s", error)
             self._tun_gone()
             return
-        self._turned(reads, stands)
+        self._turned(turn)
         self._settle()
 
     def _send_packets(self, batch: PacketBatch) -> None:
@@ -68,8 +68,8 @@ class DataPath:
         """The end of every turn."""
         raise NotImplementedError
 
-    def _turned(self, reads: int, stands: bool) -> None:
-        """So many packets were read from the TUN; `stands`: there may be more."""
+    def _turned(self, turn: Turn) -> None:
+        """So much was read from the TUN."""
 
     def _tun_gone(self) -> None:
         """The interface was deleted."""

@@ -26,6 +26,7 @@ from wgpy.device import clock, keylog
 from wgpy.device.bind import Bind
 from wgpy.device.counters import CounterTable, Places
 from wgpy.device.datapath import DataPath
+from wgpy.device.fromhost import Turn
 from wgpy.device.options import DeviceOptions
 from wgpy.device.sizes import GSO_HEADERS, LARGEST_GSO, LARGEST_SEND
 from wgpy.device.sources import Sources
@@ -363,8 +364,8 @@ class Device(DataPath):
             delay = max(0.0, deadline - clock.now())
             self._timer = self._loop.call_later(delay, self._timeout)
 
-    def _turned(self, reads: int, stands: bool) -> None:
-        self._queue.turned(reads, stands)
+    def _turned(self, turn: Turn) -> None:
+        self._queue.turned(turn)
 
     def _timeout(self) -> None:
         self._timer = None

@@ -6,6 +6,7 @@ TUN -> scratch -> one super-packet -> its segments ------> rows of the slab -> t
 
 import logging
 from collections.abc import Callable
+from typing import NamedTuple
 
 from tun import BadSuperPacket, SplitPlan, Tun, finish_checksum, plan, virtio
 from wgpy.device.sizes import LARGEST_PACKET, SEND_SLAB, TURN_BYTES, TURN_READS
@@ -17,6 +18,14 @@ _log = logging.getLogger("wgpy.device")
 
 # Super-packets of up to so many segments share a batch with others.
 _FEW = 8
+
+
+class Turn(NamedTuple):
+    """What was read from the host at once, and whether more may be there."""
+
+    reads: int
+    super_packets: int
+    stands: bool
 
 
 class FromHost:
@@ -41,15 +50,14 @@ class FromHost:
         self._count = 0
         self._single_flow = False
 
-    def turn(self) -> tuple[int, bool]:
+    def turn(self) -> Turn:
         """Read and send what is there, within the bounds of one turn.
 
-        Returns how many packets that were, and whether there may be more. OSError when the TUN is
-        gone.
+        OSError when the TUN is gone.
         """
         header, scratch, read = self._header, self._scratch, self._tun.read
         budget = TURN_BYTES
-        reads, stands = 0, True
+        reads, super_packets, stands = 0, 0, True
         while reads < TURN_READS and budget > 0:
             try:
                 size = read(header, scratch)
@@ -59,6 +67,7 @@ class FromHost:
             reads += 1
             try:
                 if header[1] != virtio.GSO_NONE:
+                    super_packets += 1
                     self._cut(plan(header, scratch[:size]))
                 else:
                     if header[0] & virtio.NEEDS_CSUM:
@@ -69,7 +78,7 @@ class FromHost:
                 self._drop(DropReason.BAD_SUPER_PACKET)
             budget -= size
         self._flush()
-        return reads, stands
+        return Turn(reads, super_packets, stands)
 
     def _gather(self, packet: memoryview, size: int) -> None:
         """Put one packet behind those gathered, if it fits them."""

@@ -2,8 +2,9 @@
 
 The kernel counts packets there, whatever their size: a thousand small ones are gone in 8 ms, a
 thousand super-packets of many flows wait for 80. Then every flow believes that the way is that
-long, sends by it, and in smaller bursts (tcp_tso_autosize), which cost still more. So a queue that
-does not get empty is cut to `QUEUE_DELAY`, as fast as it is read now.
+long, sends by it, and in smaller bursts (tcp_tso_autosize), which cost still more. So a queue of
+super-packets that does not get empty is cut to `QUEUE_DELAY`, as fast as it is read now. Other
+packets do not heed how long they wait, and would only be lost.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from math import inf
 
 from wgpy.device import clock
+from wgpy.device.fromhost import Turn
 from wgpy.device.sizes import QUEUE_DELAY, SHORTEST_TUN_QUEUE, TUN_QUEUE
 
 _log = logging.getLogger("wgpy.device")
@@ -35,6 +37,7 @@ class TunQueue:
         # Since when something waits all the time, and what was read meanwhile.
         self._since = inf
         self._reads = 0
+        self._super_packets = 0
         self._last_stood = -inf
         self._calm: asyncio.TimerHandle | None = None
 
@@ -53,20 +56,21 @@ class TunQueue:
         if length != self._length:
             self.close()
 
-    def turned(self, reads: int, stands: bool) -> None:
-        """A turn has read so many packets, and whether more may be there."""
-        now = clock.now()
-        if not stands:
+    def turned(self, turn: Turn) -> None:
+        """A turn of the loop has read from the TUN."""
+        if not turn.stands:
             self._since = inf
-        elif self._since == inf:
-            self._since, self._reads = now, 0
-        else:
-            self._reads += reads
-            if now - self._since >= _MEASURED:
-                self._fit(int(self._reads / (now - self._since) * QUEUE_DELAY))
-                self._since, self._reads = now, 0
-        if stands:
-            self._last_stood = now
+            return
+        self._last_stood = now = clock.now()
+        if self._since != inf:
+            self._reads += turn.reads
+            self._super_packets += turn.super_packets
+            if now - self._since < _MEASURED:
+                return
+            heeds = 2 * self._super_packets >= self._reads
+            length = int(self._reads / (now - self._since) * QUEUE_DELAY) if heeds else TUN_QUEUE
+            self._fit(length)
+        self._since, self._reads, self._super_packets = now, 0, 0
 
     def _fit(self, length: int) -> None:
         length = max(SHORTEST_TUN_QUEUE, min(length, TUN_QUEUE))
