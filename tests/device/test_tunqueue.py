@@ -33,12 +33,19 @@ class _World:
         self.lengths.append(length)
 
     def turns(
-        self, count: int, reads: int, seconds: float, *, lone: int = 0, stands: bool = True
+        self,
+        count: int,
+        reads: int,
+        seconds: float,
+        *,
+        lone: int = 0,
+        peers: int = 4,
+        stands: bool = True,
     ) -> None:
         """Turns one after the other, each of which takes `seconds`; `lone` are no super-packets."""
-        for _ in range(count):
+        for number in range(count):
             self.wait(seconds)
-            self.queue.turned(Turn(reads, reads - lone, stands))
+            self.queue.turned(Turn(reads, reads - lone, stands), {number % peers})
 
     def wait(self, seconds: float) -> None:
         self.now += seconds
@@ -72,6 +79,11 @@ def test_what_stands_in_line_is_some_milliseconds_of_work(world: _World) -> None
 def test_it_is_never_too_short_for_a_burst(world: _World) -> None:
     world.turns(100, 1, 0.001)
     assert world.lengths == [1000, 64]
+
+
+def test_few_peers_are_served_well_by_a_long_one(world: _World) -> None:
+    world.turns(100, 64, 0.002, peers=3)
+    assert world.lengths == [1000]
 
 
 def test_what_is_quickly_read_keeps_it_long(world: _World) -> None:
@@ -128,9 +140,9 @@ def test_what_somebody_else_has_set_stays(world: _World) -> None:
 def test_an_interface_of_others_is_left_alone(world: _World) -> None:
     queue = TunQueue(world.loop, world._set_length)
     world.lengths.clear()
-    for _ in range(100):
+    for number in range(100):
         world.now += 0.002
-        queue.turned(Turn(64, 64, True))
+        queue.turned(Turn(64, 64, True), {number % 4})
     assert world.lengths == []
 
 

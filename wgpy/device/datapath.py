@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Set
 
 from tun import Tun
 from wgpy.device import clock
@@ -25,6 +26,8 @@ class DataPath:
         self._tun = tun
         self._interface = interface
         self._up = False
+        # The paths that were sent along in this turn, by id.
+        self._reached: set[int] = set()
         cipher = multibuffer.load() if options.multibuffer else None
         if cipher is not None:
             interface.use_cipher(cipher)
@@ -40,7 +43,8 @@ class DataPath:
             _log.info("interface is gone: %s", error)
             self._tun_gone()
             return
-        self._turned(turn)
+        self._turned(turn, self._reached)
+        self._reached.clear()
         self._settle()
 
     def _send_packets(self, batch: PacketBatch) -> None:
@@ -59,6 +63,7 @@ class DataPath:
         """Move what the core has to give."""
         transmits = self._interface.poll_transmits()
         if transmits:
+            self._reached.update(id(transmit.path) for transmit in transmits)
             self._network.send(transmits)
         packets = self._interface.poll_packets()
         if packets:
@@ -68,8 +73,8 @@ class DataPath:
         """The end of every turn."""
         raise NotImplementedError
 
-    def _turned(self, turn: Turn) -> None:
-        """So much was read from the TUN."""
+    def _turned(self, turn: Turn, reached: Set[int]) -> None:
+        """So much was read from the TUN, and left along so many paths."""
 
     def _tun_gone(self) -> None:
         """The interface was deleted."""

@@ -13,7 +13,7 @@ import contextlib
 import errno
 import logging
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
 from functools import partial
 from math import inf
@@ -364,8 +364,8 @@ class Device(DataPath):
             delay = max(0.0, deadline - clock.now())
             self._timer = self._loop.call_later(delay, self._timeout)
 
-    def _turned(self, turn: Turn) -> None:
-        self._queue.turned(turn)
+    def _turned(self, turn: Turn, reached: Set[int]) -> None:
+        self._queue.turned(turn, reached)
 
     def _timeout(self) -> None:
         self._timer = None

@@ -16,7 +16,8 @@ from wgpy.protocol.batch import MAX_BATCH
 # the other direction); at 5 Gbit/s 4 MiB arrive in 6.
 RECEIVE_BUFFER: Final = 4 << 20
 # Packets and super-packets from the host: at most as many as the kernel's interfaces have, and,
-# once they stand in line, as many as are read in so many seconds (wgpy.device.tunqueue).
+# once super-packets to many peers stand in line, as many as are read in so many seconds
+# (wgpy.device.tunqueue).
 TUN_QUEUE: Final = 1000
 SHORTEST_TUN_QUEUE: Final = 64
 QUEUE_DELAY: Final = 0.003

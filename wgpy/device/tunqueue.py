@@ -3,13 +3,14 @@
 The kernel counts packets there, whatever their size: a thousand small ones are gone in 8 ms, a
 thousand super-packets of many flows wait for 80. Then every flow believes that the way is that
 long, sends by it, and in smaller bursts (tcp_tso_autosize), which cost still more. So a queue of
-super-packets that does not get empty is cut to `QUEUE_DELAY`, as fast as it is read now. Other
-packets do not heed how long they wait, and would only be lost.
+super-packets to many peers that does not get empty is cut to `QUEUE_DELAY`, as fast as it is read
+now. It costs a lone packet now and then; with few peers the bursts are large enough as it is, and
+others than TCP do not heed how long they wait.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from math import inf
 
 from wgpy.device import clock
@@ -22,6 +23,8 @@ _log = logging.getLogger("wgpy.device")
 # after which it may be long again: the next burst may be one of small packets.
 _MEASURED = 0.02
 _CALM = 0.5
+# Peers from which on it helps.
+_MANY = 4
 # Lengths that differ by less are the same: each change is told to all who follow links.
 _ALIKE = 1.5
 
@@ -38,6 +41,7 @@ class TunQueue:
         self._since = inf
         self._reads = 0
         self._super_packets = 0
+        self._reached: set[int] = set()
         self._last_stood = -inf
         self._calm: asyncio.TimerHandle | None = None
 
@@ -56,8 +60,8 @@ class TunQueue:
         if length != self._length:
             self.close()
 
-    def turned(self, turn: Turn) -> None:
-        """A turn of the loop has read from the TUN."""
+    def turned(self, turn: Turn, reached: Set[int]) -> None:
+        """A turn of the loop has read from the TUN, and sent along these paths."""
         if not turn.stands:
             self._since = inf
             return
@@ -65,12 +69,14 @@ class TunQueue:
         if self._since != inf:
             self._reads += turn.reads
             self._super_packets += turn.super_packets
+            self._reached |= reached
             if now - self._since < _MEASURED:
                 return
-            heeds = 2 * self._super_packets >= self._reads
-            length = int(self._reads / (now - self._since) * QUEUE_DELAY) if heeds else TUN_QUEUE
+            helps = len(self._reached) >= _MANY and 2 * self._super_packets >= self._reads
+            length = int(self._reads / (now - self._since) * QUEUE_DELAY) if helps else TUN_QUEUE
             self._fit(length)
         self._since, self._reads, self._super_packets = now, 0, 0
+        self._reached.clear()
 
     def _fit(self, length: int) -> None:
         length = max(SHORTEST_TUN_QUEUE, min(length, TUN_QUEUE))
