@@ -104,6 +104,9 @@ class Watch:
         found: frozenset[str] = frozenset()
         for sock in self._sockets:
             for message in netlinkevents.drain(sock):
+                if message is None:
+                    # Whichever change of a queue is lost must not hide the event after it.
+                    self._queues.clear()
                 found |= EVERYTHING if message is None else self._concerned(message)
         return found | {name for name, file in self._files if file.changed()}
 

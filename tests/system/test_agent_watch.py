@@ -153,6 +153,16 @@ def test_lost_events_stand_for_everything(host: Namespace, watch: Watch) -> None
     assert watch.changes() >= {"lanes", "links", "guard", "routes", "sysctls", "firewall"}
 
 
+def test_a_lost_change_of_a_queue_hides_nothing_after_it(host: Namespace, watch: Watch) -> None:
+    batch = "".join(f"route add 192.0.2.1/32 dev other table {n + 1000}\n" for n in range(9000))
+    with host.inside():
+        run("ip", "-batch", "-", stdin=batch)
+    _do(host, "ip link set wgpy0 txqueuelen 77")
+    assert "lanes" in watch.changes()
+    _do(host, "ip link set wgpy0 down")
+    assert _changes(watch) >= {"links", "routes"}
+
+
 def test_files_are_watched_by_the_same_descriptor(host: Namespace, tmp_path: Path) -> None:
     path, results = tmp_path / "10-wgpy.conflist", tmp_path / "results"
     results.mkdir()
