@@ -18,13 +18,13 @@ class _World:
         self.now = 100.0
         self.lengths: list[int] = []
         self.error = 0
-        self._calls: list[tuple[float, Callable[[], None]]] = []
+        self.timers: list[tuple[float, Callable[[], None]]] = []
         self.loop = asyncio.new_event_loop()
         self.loop.call_later = self._call_later  # type: ignore[assignment, method-assign]
         self.queue = TunQueue(self.loop, self._set_length)
 
     def _call_later(self, delay: float, call: Callable[[], None]) -> asyncio.TimerHandle:
-        self._calls.append((self.now + delay, call))
+        self.timers.append((self.now + delay, call))
         return asyncio.TimerHandle(self.now + delay, call, (), self.loop)
 
     def _set_length(self, length: int) -> None:
@@ -49,8 +49,8 @@ class _World:
 
     def wait(self, seconds: float) -> None:
         self.now += seconds
-        due = [call for at, call in self._calls if at <= self.now]
-        self._calls = [(at, call) for at, call in self._calls if at > self.now]
+        due = [call for at, call in self.timers if at <= self.now]
+        self.timers = [(at, call) for at, call in self.timers if at > self.now]
         for call in due:
             call()
 
@@ -144,6 +144,7 @@ def test_an_interface_of_others_is_left_alone(world: _World) -> None:
         world.now += 0.002
         queue.turned(Turn(64, 64, True), {number % 4})
     assert world.lengths == []
+    assert not world.timers
 
 
 def test_who_may_not_change_it_tries_once(world: _World) -> None:

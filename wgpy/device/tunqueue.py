@@ -1,7 +1,7 @@
 """How long the TUN's queue is: so many packets as are some milliseconds of our work.
 
 The kernel counts packets there, whatever their size: a thousand small ones are gone in 8 ms, a
-thousand super-packets of many flows wait for 80. Then every flow believes that the way is that
+thousand super-packets of many flows wait for 60. Then every flow believes that the way is that
 long, sends by it, and in smaller bursts (tcp_tso_autosize), which cost still more. So a queue of
 super-packets to many peers that does not get empty is cut to `QUEUE_DELAY`, as fast as it is read
 now. It costs a lone packet now and then; with few peers the bursts are large enough as it is, and
@@ -62,7 +62,7 @@ class TunQueue:
 
     def turned(self, turn: Turn, reached: Set[int]) -> None:
         """A turn of the loop has read from the TUN, and sent along these paths."""
-        if not turn.stands:
+        if not (self._length and turn.stands):
             self._since = inf
             return
         self._last_stood = now = clock.now()
@@ -94,7 +94,7 @@ class TunQueue:
             self._change(TUN_QUEUE)
 
     def _change(self, length: int) -> None:
-        if not self._length or length == self._length:
+        if length == self._length:
             return
         before, self._length = self._length, length
         try:
