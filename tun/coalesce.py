@@ -360,5 +360,6 @@ def _join(rows: NDArray[np.uint8], sizes: list[int], kind: _Kind) -> Group:
     addresses = header[12 if version == 4 else 8 : l4]
     _U16.pack_into(header, l4 + field, pseudo_header_sum(addresses, protocol, total - l4))
     head = virtio.Header(virtio.NEEDS_CSUM, kind_of_gso, data, payload, l4, field)
-    body = rows[:, data : data + payload].reshape(-1)
+    # Not reshape, which would leave the gaps between payloads of one byte.
+    body = rows[:, data : data + payload].ravel()
     return Group([head.pack(), header, body.data[: total - data]], count)

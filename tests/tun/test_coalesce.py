@@ -47,8 +47,9 @@ def counts(packets: list[bytes], offloads: Offloads = ALL) -> list[int]:
 
 
 def written(group: Group) -> tuple[bytes, bytes]:
-    header, *pieces = map(bytes, group.buffers)
-    return header, b"".join(pieces)
+    header, *pieces = group.buffers
+    # As writev, this takes nothing that has gaps.
+    return bytes(header), b"".join(pieces)
 
 
 def apart(groups: list[Group]) -> list[bytes]:
@@ -76,7 +77,7 @@ JOINED_KINDS = ["tcp4", "tcp4 with timestamps", "tcp6", "udp4", "udp6"]
 
 
 @pytest.mark.parametrize("kind", JOINED_KINDS)
-@pytest.mark.parametrize(("size", "last"), [(1368, 1368), (1368, 1), (1367, 1366), (9, 3)])
+@pytest.mark.parametrize(("size", "last"), [(1368, 1368), (1368, 1), (1367, 1366), (9, 3), (1, 1)])
 def test_a_train_of_segments_becomes_one_super_packet(kind: str, size: int, last: int) -> None:
     packet = KINDS[kind](payload_of(43 * size + last))
     segments = encoded(packet.segments(size))
