@@ -2,18 +2,20 @@
 
 import asyncio
 import socket
+from collections.abc import Sequence
 from typing import cast
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wgpy.device.bind import Bind, Received
+from wgpy.device.bind import Bind, Received, SendResult
 from wgpy.device.network import Network
 from wgpy.protocol.batch import MAX_BATCH, DatagramBatch
 from wgpy.protocol.config import Endpoint
 from wgpy.protocol.drops import DropReason
 from wgpy.protocol.interface import Interface
 from wgpy.protocol.path import Path
+from wgpy.protocol.shared import Transmit
 
 _PATHS = [Path(Endpoint("192.0.2.1", 51820)), Path(Endpoint("192.0.2.2", 51820))]
 
@@ -24,9 +26,10 @@ Run = tuple[list[bytes], Path, int]
 class _Socket:
     """A socket with `runs` in it, as Bind reads them."""
 
-    def __init__(self, runs: list[Run]) -> None:
+    def __init__(self, runs: Sequence[Run] = (), results: Sequence[SendResult] = ()) -> None:
         self.sockets: list[socket.socket] = []
         self.runs = list(runs)
+        self.results = list(results)
 
     def receive(self, sock: object, view: memoryview) -> Received | None:
         if not self.runs:
@@ -35,6 +38,9 @@ class _Socket:
         joined = b"".join(datagrams)
         view[: len(joined)] = joined
         return Received(len(joined), len(datagrams[0]), path, ecn)
+
+    def send(self, *transmit: object) -> SendResult:
+        return self.results.pop(0)
 
     def may_hold(self, sock: object) -> bool:
         return False
@@ -50,6 +56,11 @@ class _Core:
         self.counts: list[int] = []
         # How many had come by the end of each turn.
         self.turns: list[int] = []
+        # How many bytes each failed send had left.
+        self.failed: list[int] = []
+
+    def send_failed(self, transmit: Transmit) -> None:
+        self.failed.append(transmit.size)
 
     def receive_datagrams(self, batch: DatagramBatch, now: float) -> None:
         self.counts.append(batch.count)
@@ -64,15 +75,8 @@ class _Core:
 def _receive_all(runs: list[Run]) -> _Core:
     async def receive() -> _Core:
         core, sock = _Core(), _Socket(runs)
-        network = Network(
-            asyncio.get_running_loop(),
-            cast(Interface, core),
-            flush=lambda: None,
-            settle=lambda: None,
-            pause=lambda pause: None,
-        )
         bind = cast(Bind, sock)
-        network.adopt(bind)
+        network = _network(core, bind)
         with socket.socket() as any_socket:
             while sock.runs:
                 network._readable(bind, any_socket)
@@ -81,6 +85,18 @@ def _receive_all(runs: list[Run]) -> _Core:
         return core
 
     return asyncio.run(receive())
+
+
+def _network(core: _Core, bind: Bind) -> Network:
+    network = Network(
+        asyncio.get_running_loop(),
+        cast(Interface, core),
+        flush=lambda: None,
+        settle=lambda: None,
+        pause=lambda pause: None,
+    )
+    network.adopt(bind)
+    return network
 
 
 def _run(count: int, size: int, last: int, path: int = 0, ecn: int = 0, seed: int = 0) -> Run:
@@ -129,3 +145,13 @@ def test_a_turn_is_bounded_in_receives_and_in_bytes() -> None:
     bulk = [_run(45, 1452, 1452, path=k % 2) for k in range(40)]
     first, *_ = _receive_all(bulk).turns
     assert 2 * 45 <= first <= 8 * 45
+
+
+def test_only_what_did_not_leave_has_failed() -> None:
+    async def send() -> list[int]:
+        core, results = _Core(), (SendResult(error=1, sent=300), SendResult(error=1), SendResult())
+        network = _network(core, cast(Bind, _Socket(results=results)))
+        network.send([Transmit(_PATHS[0], [bytes(950)], 100, 0, 950, None)] * 3)
+        return core.failed
+
+    assert asyncio.run(send()) == [650, 950]

@@ -164,7 +164,7 @@ class Network:
         if result.source_lost:
             self._interface.source_lost(transmit)
         if result.error:
-            self._interface.send_failed(transmit)
+            self._interface.send_failed(transmit._replace(size=size - result.sent))
         if not result.would_block:
             return None
         # The buffers are valid only now.
