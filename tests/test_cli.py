@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import IO, Any
 
@@ -10,6 +11,8 @@ import pytest
 
 from wgpy import __version__, cli
 from wgpy.tools.commands import COMMANDS
+from wgpy.tools.completion import script
+from wgpy.tools.helptext import general_help
 
 KEY = "yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk="
 
@@ -78,6 +81,8 @@ def test_a_mistake_is_one_line_on_standard_error(
         (["--", "show"], ("show", False, {})),
         (["--no-udp-gso", "--no-udp-gro", "wg0"], ("wg0", False, {"udp_gso": 0, "udp_gro": 0})),
         (["--no-tun-offloads", "wg0"], ("wg0", False, {"tun_offloads": 0})),
+        (["--no-recvmmsg", "wg0"], ("wg0", False, {"recvmmsg": 0})),
+        (["--no-sendmmsg", "wg0"], ("wg0", False, {"sendmmsg": 0})),
         (["--workers", "2", "-f", "wg0"], ("wg0", True, {"workers": 2})),
         (["--workers=64", "wg0"], ("wg0", False, {"workers": 64})),
         (["--keylog", "/x/keys", "wg0"], ("wg0", False, {"key_log": "/x/keys"})),
@@ -103,6 +108,17 @@ def test_an_interface_starts_the_daemon(
     name, foreground, off = called
     options = DeviceOptions(**off)
     assert seen == [(name, foreground, options)]
+
+
+def test_what_a_device_uses_of_its_kernel_can_be_switched_off_and_the_help_says_how() -> None:
+    from wgpy.device.options import DeviceOptions
+
+    switches = [field.name for field in fields(DeviceOptions) if field.default is True]
+    assert list(cli._DAEMON_FLAGS.values()) == switches
+    for flag, name in cli._DAEMON_FLAGS.items():
+        assert flag == f"--no-{name.replace('_', '-')}"
+        assert f"\n  {flag} " in general_help("")
+        assert all(flag in script(shell) for shell in ("bash", "zsh", "fish"))
 
 
 def run(

@@ -14,6 +14,8 @@ _DAEMON_FLAGS = {
     "--no-uso": "uso",
     "--no-udp-gso": "udp_gso",
     "--no-udp-gro": "udp_gro",
+    "--no-recvmmsg": "recvmmsg",
+    "--no-sendmmsg": "sendmmsg",
     "--no-multibuffer": "multibuffer",
 }
 # TUN queues that the kernel allows are more; a receiver index tells 256 owners apart.

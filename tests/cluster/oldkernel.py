@@ -1,6 +1,7 @@
 """Run a command as on a kernel before 4.18, which knows neither UDP_SEGMENT nor UDP_GRO.
 
-A filter of system calls answers as such a kernel would; children have it as well.
+A filter of system calls answers as such a kernel would, or one that lacks a call; children have
+it as well.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ import ctypes
 import os
 import platform
 import sys
-from errno import ENOPROTOOPT
+from errno import ENOPROTOOPT, ENOSYS
 from struct import pack
 
-# By machine: the numbers of setsockopt and getsockopt.
-_CALLS = {"x86_64": (54, 55), "aarch64": (208, 209)}
+_CALLS = {
+    "x86_64": {"setsockopt": 54, "getsockopt": 55, "recvmmsg": 299, "sendmmsg": 307},
+    "aarch64": {"setsockopt": 208, "getsockopt": 209, "recvmmsg": 243, "sendmmsg": 269},
+}[platform.machine()]
 _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _FILTER_MODE = 38, 22, 2
 _IPPROTO_UDP, _UDP_SEGMENT, _UDP_GRO = 17, 103, 104
 # linux/bpf_common.h, linux/seccomp.h: load a word, jump if equal, return.
@@ -29,21 +32,33 @@ class _Program(ctypes.Structure):
 
 def forget_offloads() -> None:
     """From now on. OSError."""
-    setsockopt, getsockopt = _CALLS[platform.machine()]
-    code = [
-        pack("=HBBI", _LD, 0, 0, _NUMBER),
-        pack("=HBBI", _JEQ, 1, 0, setsockopt),
-        pack("=HBBI", _JEQ, 0, 5, getsockopt),
-        pack("=HBBI", _LD, 0, 0, _LEVEL),
-        pack("=HBBI", _JEQ, 0, 3, _IPPROTO_UDP),
-        pack("=HBBI", _LD, 0, 0, _OPTION),
-        pack("=HBBI", _JEQ, 2, 0, _UDP_SEGMENT),
-        pack("=HBBI", _JEQ, 1, 0, _UDP_GRO),
-        pack("=HBBI", _RET, 0, 0, _ALLOW),
-        pack("=HBBI", _RET, 0, 0, _ERRNO | ENOPROTOOPT),
-    ]
+    _filter(
+        (_LD, 0, 0, _NUMBER),
+        (_JEQ, 1, 0, _CALLS["setsockopt"]),
+        (_JEQ, 0, 5, _CALLS["getsockopt"]),
+        (_LD, 0, 0, _LEVEL),
+        (_JEQ, 0, 3, _IPPROTO_UDP),
+        (_LD, 0, 0, _OPTION),
+        (_JEQ, 2, 0, _UDP_SEGMENT),
+        (_JEQ, 1, 0, _UDP_GRO),
+        (_RET, 0, 0, _ALLOW),
+        (_RET, 0, 0, _ERRNO | ENOPROTOOPT),
+    )
+
+
+def forget_call(name: str, error: int = ENOSYS) -> None:
+    """From now on it fails with `error`. OSError."""
+    _filter(
+        (_LD, 0, 0, _NUMBER),
+        (_JEQ, 1, 0, _CALLS[name]),
+        (_RET, 0, 0, _ALLOW),
+        (_RET, 0, 0, _ERRNO | error),
+    )
+
+
+def _filter(*code: tuple[int, int, int, int]) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
-    program = _Program(len(code), b"".join(code))
+    program = _Program(len(code), b"".join(pack("=HBBI", *step) for step in code))
     for words in (
         (_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0),
         (_PR_SET_SECCOMP, _FILTER_MODE, ctypes.byref(program), 0, 0),

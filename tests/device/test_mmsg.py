@@ -1,6 +1,9 @@
 import errno
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
@@ -23,8 +26,32 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 Pair = tuple[socket.socket, socket.socket]
 
 
-def test_both_calls_work_here() -> None:
-    assert mmsg.works()
+_PROBE = """
+import sys
+from tests.cluster import oldkernel
+error, *calls = sys.argv[1:]
+for call in calls:
+    oldkernel.forget_call(call, int(error))
+from wgpy.device import mmsg
+print(*["sendmmsg"] * mmsg.can_send(), *["recvmmsg"] * mmsg.can_receive())
+"""
+
+
+# A kernel without a call answers ENOSYS, a container whose filter forbids it often EPERM.
+@pytest.mark.parametrize("error", [errno.ENOSYS, errno.EPERM])
+@pytest.mark.parametrize("works", [[], ["sendmmsg"], ["recvmmsg"], ["sendmmsg", "recvmmsg"]])
+def test_each_call_is_probed_alone(works: list[str], error: int) -> None:
+    lacks = [call for call in ("sendmmsg", "recvmmsg") if call not in works]
+    words = [sys.executable, "-c", _PROBE, str(error), *lacks]
+    assert subprocess.run(words, capture_output=True, text=True, check=True).stdout.split() == works
+
+
+def test_a_c_library_may_lack_either_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = mmsg._libc
+    monkeypatch.setattr(mmsg, "_libc", SimpleNamespace(sendmmsg=real.sendmmsg))
+    assert (mmsg.can_send(), mmsg.can_receive()) == (True, False)
+    monkeypatch.setattr(mmsg, "_libc", SimpleNamespace(recvmmsg=real.recvmmsg))
+    assert (mmsg.can_send(), mmsg.can_receive()) == (False, True)
 
 
 def test_more_datagrams_than_one_call_takes_are_all_sent(pair: Pair) -> None:

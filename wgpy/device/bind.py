@@ -20,8 +20,8 @@ class Bind:
         """Takes over `sockets`, at most one per family, on one port."""
         self.sockets = sockets
         self.port: int = sockets[0].getsockname()[1]
-        self._incoming = {sock: Incoming(sock, options.udp_gro) for sock in sockets}
-        self._outgoing = Outgoing(sockets, options.udp_gso)
+        self._incoming = {sock: Incoming(sock, options) for sock in sockets}
+        self._outgoing = Outgoing(sockets, options)
 
     @classmethod
     def open(cls, port: int, fwmark: int, options: DeviceOptions) -> Self:
@@ -63,7 +63,7 @@ class Bind:
         return self._incoming[sock].receive(view)
 
     def may_hold(self, sock: socket.socket) -> bool:
-        """Whether datagrams may wait in here while `sock` is not readable: without UDP_GRO."""
+        """Whether datagrams may wait in here while `sock` is not readable: after recvmmsg."""
         return self._incoming[sock].may_hold
 
     def socket_for(self, path: Path) -> socket.socket:

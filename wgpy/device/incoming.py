@@ -1,7 +1,7 @@
 """Receiving from one UDP socket.
 
 UDP_GRO joins equal datagrams of one sender; without it recvmmsg takes many at once, and what
-belongs together is joined here.
+belongs together is joined here; without that too they come one by one.
 """
 
 import errno
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from wgpy.device import ancillary, gso
 from wgpy.device.ancillary import Address
+from wgpy.device.options import DeviceOptions
 from wgpy.protocol.path import Path
 
 if TYPE_CHECKING:
@@ -37,12 +38,13 @@ class Received(NamedTuple):
 class Incoming:
     """`errors` counts what the socket reported instead of a datagram."""
 
-    def __init__(self, sock: socket.socket, udp_gro: bool) -> None:
+    def __init__(self, sock: socket.socket, options: DeviceOptions) -> None:
         self.errors = 0
         self._sock = sock
         # One path object per sender and local address, so that comparing is cheap.
         self._paths: dict[tuple[Address, bytes], Path] = {}
-        self._many = None if udp_gro and gso.join_received(sock) else _many_receiver(sock)
+        joins = options.udp_gro and gso.join_received(sock)
+        self._many = _many_receiver(sock) if options.recvmmsg and not joins else None
 
     @property
     def may_hold(self) -> bool:
@@ -85,4 +87,4 @@ class Incoming:
 def _many_receiver(sock: socket.socket) -> "mmsg.Receiver | None":
     from wgpy.device import mmsg
 
-    return mmsg.Receiver(sock) if mmsg.works() else None
+    return mmsg.Receiver(sock) if mmsg.can_receive() else None

@@ -17,6 +17,9 @@ class DeviceOptions:
     udp_gso: bool = True
     # Many datagrams from one recvmsg, joined by the kernel (UDP_GRO, Linux 5.0).
     udp_gro: bool = True
+    # Where they cannot be joined, many datagrams in one call (recvmmsg, sendmmsg, Linux 3.0).
+    recvmmsg: bool = True
+    sendmmsg: bool = True
     # The cipher for a batch in one call, by a library that the host may have (libipsec-mb1).
     multibuffer: bool = True
     # Processes that carry packets.

@@ -2,7 +2,8 @@
 
 sendmsg + UDP_SEGMENT, from the path's source
    the source is gone                 -> again without it
-   UDP_SEGMENT does not work there    -> datagram by datagram (sendmmsg)
+   UDP_SEGMENT does not work there    -> many in one sendmmsg
+   nor is there a sendmmsg            -> datagram by datagram
 """
 
 import errno
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from wgpy.device import ancillary, gso
 from wgpy.device.ancillary import Address, ControlMessage
+from wgpy.device.options import DeviceOptions
 from wgpy.protocol.batch import Buffer
 from wgpy.protocol.path import Path
 
@@ -38,7 +40,7 @@ class SendResult(NamedTuple):
 
     `would_block`: the socket was full, and only the datagrams in the first `sent` bytes left.
     `source_lost`: it left, but not from the path's source, which is not usable any more.
-    `error`: errno of the failure, 0 for none.
+    `error`: errno of the failure, 0 for none; the first `sent` bytes left before it.
     """
 
     would_block: bool = False
@@ -96,12 +98,12 @@ class _Route:
 class Outgoing:
     """Sends through `sockets`, at most one per family."""
 
-    def __init__(self, sockets: list[socket.socket], udp_gso: bool) -> None:
+    def __init__(self, sockets: list[socket.socket], options: DeviceOptions) -> None:
         self._by_family = {sock.family == socket.AF_INET6: sock for sock in sockets}
-        self._use_segment = udp_gso and all(map(gso.can_segment, sockets))
+        self._use_segment = options.udp_gso and all(map(gso.can_segment, sockets))
         self._told_refusal = False
         self._many: mmsg.Sender | None = None
-        self._many_probed = False
+        self._probes_many = options.sendmmsg
         # By id; a route keeps its path alive, so the id stays the path's own.
         self._routes: dict[int, _Route] = {}
 
@@ -203,8 +205,8 @@ class Outgoing:
     ) -> tuple[int, int]:
         control = route.control(tos, 0, from_source)
         whole = b"".join(buffers)
-        if not self._many_probed:
-            self._many, self._many_probed = _many_sender(), True
+        if self._probes_many:
+            self._many, self._probes_many = _many_sender(), False
         many = self._many
         if many is not None:
             name, raw = ancillary.pack_address(route.address), ancillary.pack_control(control)
@@ -220,4 +222,4 @@ class Outgoing:
 def _many_sender() -> "mmsg.Sender | None":
     from wgpy.device import mmsg
 
-    return mmsg.Sender() if mmsg.works() else None
+    return mmsg.Sender() if mmsg.can_send() else None

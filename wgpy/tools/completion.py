@@ -6,7 +6,10 @@ from wgpy.tools.commands import COMMANDS
 from wgpy.tools.errors import UsageError
 from wgpy.tools.fields import FIELDS
 
-_FLAGS = "--no-tun-offloads --no-uso --no-udp-gso --no-udp-gro --no-multibuffer"
+_FLAGS = (
+    "--no-tun-offloads --no-uso --no-udp-gso --no-udp-gro --no-recvmmsg --no-sendmmsg "
+    "--no-multibuffer"
+)
 _OPTIONS = f"-f --foreground {_FLAGS} --workers --keylog --version --help"
 _IFACE_FIRST = ("show", "top", "capture", "showconf", "set", "setconf", "addconf", "syncconf")
 _CONFIG_FIRST = ("up", "down", "save", "strip")

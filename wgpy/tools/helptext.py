@@ -15,6 +15,8 @@ Options:
   --no-uso            no UDP segmentation at the TUN
   --no-udp-gso        no segmentation of datagrams by the kernel
   --no-udp-gro        no joining of datagrams by the kernel
+  --no-recvmmsg       no receiving of many datagrams in one call, where the kernel joins none
+  --no-sendmmsg       no sending of many datagrams in one call, where the kernel cuts none
   --no-multibuffer    no cipher for whole batches (libipsec-mb1), but OpenSSL packet by packet
   --workers N         carry packets in N processes (1); worth it with as many free processors
   --keylog FILE       DANGER: write all keys to FILE, as Wireshark's wg.keylog_file wants them.
