@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import product
 from typing import NamedTuple
 
 import pytest
@@ -410,6 +411,26 @@ def test_a_firewall_a_missing_route_and_a_missing_link_are_told_not_raised(
     for size in (10, 100):
         assert client.send([bytes(size)], 10, size, path, 0).error == errno.ENETUNREACH
     assert datagrams(client, net) == []
+
+
+@FAMILIES
+def test_a_firewall_that_takes_one_of_a_batch_ends_it_there(pair: Pair, net: str) -> None:
+    pair.left.run("nft add table inet t")
+    pair.left.run("nft add chain inet t out { type filter hook output priority 0 ; }")
+    # The first byte of the datagram, behind the UDP header.
+    pair.left.run("nft add rule inet t out udp length 1008 @th,64,8 3 drop")
+    rows = [bytes((k,)) * 1000 for k in range(10)]
+    for gso, gro, recvmmsg, sendmmsg in product((True, False), repeat=4):
+        options = DeviceOptions(udp_gso=gso, udp_gro=gro, recvmmsg=recvmmsg, sendmmsg=sendmmsg)
+        client, server = pair.left.bind(options), pair.right.bind(options)
+        path = Path(Endpoint(f"{net}2", server.port))
+        result = client.send([*rows], 1000, 10_000, path, 0)
+        # The firewall sees what is cut later as one packet.
+        left = 10 if gso else 3
+        assert result == (SENT if gso else SendResult(error=errno.EPERM, sent=3000))
+        assert client.send([*rows[4:]], 1000, 6000, path, 0) == SENT
+        got = [row for _, some in receive(server, net, left + 6) for row in some]
+        assert got == rows[:left] + rows[4:]
 
 
 @FAMILIES
