@@ -21,6 +21,7 @@ from interop.netns import Lab, Namespace
 from interop.shell import CommandFailed, run, wait_until
 from interop.tunnel import PORT, End, tunnel
 from interop.wire import capture
+from tests.system.carried import bulk
 
 pytestmark = pytest.mark.system
 
@@ -59,43 +60,10 @@ def _shown(end: End) -> dict[str, object]:
     return shown
 
 
-def _drops(end: End) -> dict[str, int]:
+def drops(end: End) -> dict[str, int]:
     drops = _shown(end).get("drops", {})
     assert isinstance(drops, dict)
     return drops
-
-
-def _bulk(sender: End, receiver: End, megabytes: int, version: int = 4) -> None:
-    """One TCP stream, every byte compared."""
-    family = socket.AF_INET if version == 4 else socket.AF_INET6
-    block = os.urandom(1 << 20)
-    with receiver.namespace.socket(family, socket.SOCK_STREAM) as listener:
-        listener.bind((receiver.inner(version), 7000))
-        listener.listen()
-        child = os.fork()
-        if child == 0:
-            status = 1
-            try:
-                with sender.namespace.socket(family, socket.SOCK_STREAM) as stream:
-                    stream.settimeout(30)
-                    stream.connect((receiver.inner(version), 7000))
-                    for _ in range(megabytes):
-                        stream.sendall(block)
-                status = 0
-            finally:
-                os._exit(status)
-        listener.settimeout(30)
-        stream, _ = listener.accept()
-        stream.settimeout(30)
-        with stream:
-            for _ in range(megabytes):
-                received = bytearray()
-                while len(received) < len(block):
-                    data = stream.recv(len(block) - len(received))
-                    assert data, "the stream ended early"
-                    received += data
-                assert received == block
-        assert os.waitpid(child, 0)[1] == 0
 
 
 # Life.
@@ -224,30 +192,7 @@ def test_no_key_can_be_read_from_outside(lab: Lab) -> None:
     assert (_SOCKETS / f"{a.interface}.sock").stat().st_mode & 0o777 == 0o600
 
 
-# Options: what the kernel may lack.
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        "",
-        "--no-tun-offloads",
-        "--no-uso",
-        "--no-udp-gso",
-        "--no-udp-gro",
-        "--no-multibuffer",
-        "--no-udp-gso --no-udp-gro",
-        "--no-tun-offloads --no-udp-gso --no-udp-gro",
-    ],
-)
-def test_every_way_to_do_without_the_kernels_help_carries_tcp_both_ways(
-    lab: Lab, options: str
-) -> None:
-    a, b = tunnel(lab, _wgpy(options), _wgpy())
-    for version in (4, 6):
-        _bulk(a, b, 8, version)
-        _bulk(b, a, 8, version)
-    assert not {"bad-super-packet", "tun-error"} & _drops(a).keys()
+# What passes.
 
 
 @pytest.mark.parametrize("mtu", [1280, 1420, 8920, 65455])
@@ -255,7 +200,7 @@ def test_all_mtus_carry_tcp_and_full_packets(lab: Lab, mtu: int) -> None:
     a, b = tunnel(lab, _wgpy(), _wgpy(), mtu=mtu)
     for end, peer in ((a, b), (b, a)):
         end.ping(peer, more=f"-M do -s {mtu - 28}")
-        _bulk(end, peer, 4)
+        bulk(end, peer, 4)
 
 
 # Changes under traffic.
@@ -268,8 +213,8 @@ def test_a_new_listen_port_is_followed_with_the_next_packet(lab: Lab) -> None:
         a.configure(f"listen-port {port}")
         a.ping(b)
         assert b.show("endpoints", a) == f"{a.outer()}:{port}"
-    _bulk(a, b, 4)
-    _bulk(b, a, 4)
+    bulk(a, b, 4)
+    bulk(b, a, 4)
 
 
 def test_a_port_that_is_taken_is_refused_and_nothing_changes(lab: Lab) -> None:
@@ -295,7 +240,7 @@ def test_sends_that_fail_are_survived_and_counted(lab: Lab) -> None:
     a.namespace.ip("route flush table main")
     a.namespace.ip(f"route add 10.90.0.0/24 dev {a.interface}")
     assert not a.reaches(b)
-    unreachable = _drops(a)["send-error"]
+    unreachable = drops(a)["send-error"]
     assert unreachable
     a.namespace.ip("route add 10.80.0.0/24 dev eth0")
     a.ping(b)
@@ -304,7 +249,7 @@ def test_sends_that_fail_are_survived_and_counted(lab: Lab) -> None:
     )
     a.namespace.run("nft", "-f", "-", stdin=rules)
     assert not a.reaches(b)
-    assert _drops(a)["send-error"] > unreachable
+    assert drops(a)["send-error"] > unreachable
     a.namespace.run("nft", "flush", "ruleset")
     a.ping(b)
 
@@ -366,12 +311,12 @@ def test_a_hundred_thousand_bad_datagrams_during_a_transfer_change_nothing(lab: 
                     time.sleep(0.002)
         finally:
             os._exit(0)
-    _bulk(a, b, 200)
-    _bulk(b, a, 50)
+    bulk(a, b, 200)
+    bulk(b, a, 50)
     assert os.waitpid(child, 0)[1] == 0
     attacker.close()
     a.ping(b)
-    dropped = sum(_drops(b).values())
+    dropped = sum(drops(b).values())
     lost = _buffer_errors(b)
     # Each was counted, by us or by the kernel whose buffer was full.
     assert count - 10 <= dropped + lost
