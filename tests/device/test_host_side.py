@@ -110,6 +110,27 @@ def test_small_super_packets_of_several_flows_are_one_batch() -> None:
     tun.close()
 
 
+def test_one_that_comes_alone_leaves_before_it_is_seen_that_nothing_follows() -> None:
+    tun = FakeTun.open("fake0")
+    reader, collector = _from_host(tun)
+
+    def turn(count: int) -> list[int]:
+        """How many are sent together."""
+        before = len(collector.batches)
+        for _ in range(count):
+            tun.send(packet(A4, B4, 100))
+        reader.turn()
+        return [len(batch) for batch in collector.batches[before:]]
+
+    assert turn(3) == [3]
+    assert turn(1) == [1]
+    assert turn(1) == [1]
+    # This turn's first one might have been alone again; it costs a send more, once.
+    assert turn(3) == [1, 2]
+    assert turn(3) == [3]
+    tun.close()
+
+
 def test_a_turn_is_bounded() -> None:
     tun = FakeTun.open("fake0")
     reader, collector = _from_host(tun)

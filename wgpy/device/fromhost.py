@@ -49,6 +49,8 @@ class FromHost:
         self._size = 0
         self._count = 0
         self._single_flow = False
+        # The turn before found one packet, so this one's first may be alone as well.
+        self._lone = False
 
     def turn(self) -> Turn:
         """Read and send what is there, within the bounds of one turn.
@@ -77,7 +79,12 @@ class FromHost:
                 _log.debug("packet from the host: %s", error)
                 self._drop(DropReason.BAD_SUPER_PACKET)
             budget -= size
+            if self._lone:
+                # It need not wait for the read that finds nothing: 20 us where caches are cold.
+                self._lone = False
+                self._flush()
         self._flush()
+        self._lone = reads == 1
         return Turn(reads, super_packets, stands)
 
     def _gather(self, packet: memoryview, size: int) -> None:
