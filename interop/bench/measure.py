@@ -14,6 +14,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from interop.counterparts.userspace import Daemon
 from interop.shell import CommandFailed, ScenarioFailed, wait_until
@@ -78,24 +79,41 @@ def iperf_server(end: End) -> Iterator[None]:
         server.wait(5)
 
 
-def _iperf(client: End, server: End, words: str, seconds: float) -> dict[str, object]:
-    argv = f"iperf3 -J -c {server.inner()} -p {_IPERF_PORT} -t {seconds:g} {words}".split()
+def _iperf(client: End, server: End, words: str, seconds: int) -> dict[str, Any]:
+    argv = f"iperf3 -J -c {server.inner()} -p {_IPERF_PORT} -t {seconds} {words}".split()
     text = client.namespace.run(*argv, timeout=seconds + 30)
-    report: dict[str, object] = json.loads(text)
+    report: dict[str, Any] = json.loads(text)
     return report
 
 
-def tcp(client: End, server: End, streams: int, seconds: float, reverse: bool = False) -> float:
-    """Bits a second that arrived, over all streams (after a second of warming up)."""
+@dataclass(frozen=True)
+class Transfer:
+    """What TCP did after a second of warming up, and what was paid for in all."""
+
+    rate: float
+    """Bits a second that arrived."""
+    carried: float
+    """Bytes, those of the second of warming up among them: they cost as much."""
+
+
+def tcp(client: End, server: End, streams: int, seconds: int, reverse: bool = False) -> Transfer:
+    """Over all streams together."""
     words = f"-P {streams} -O 1" + (" -R" if reverse else "")
-    end = _iperf(client, server, words, seconds)["end"]
-    return float(end["sum_received"]["bits_per_second"])  # type: ignore[index]
+    return transfer(_iperf(client, server, words, seconds))
 
 
-def tcp_to_all(client: End, servers: list[End], streams: int, seconds: float) -> float:
-    """Bits a second that arrived at all servers together, `streams` to each."""
+def transfer(report: dict[str, Any]) -> Transfer:
+    """What a report of iperf3 says."""
+    rate = float(report["end"]["sum_received"]["bits_per_second"])
+    # Its sums leave the warming up out, its intervals do not.
+    return Transfer(rate, sum(interval["sum"]["bytes"] for interval in report["intervals"]))
+
+
+def tcp_to_all(client: End, servers: list[End], streams: int, seconds: int) -> Transfer:
+    """To all servers at once, `streams` to each."""
     with concurrent.futures.ThreadPoolExecutor(len(servers)) as pool:
-        return sum(pool.map(lambda server: tcp(client, server, streams, seconds), servers))
+        found = list(pool.map(lambda server: tcp(client, server, streams, seconds), servers))
+    return Transfer(sum(one.rate for one in found), sum(one.carried for one in found))
 
 
 @dataclass(frozen=True)
@@ -110,16 +128,16 @@ class Udp:
         return 1 - self.delivered / self.offered if self.offered else 1.0
 
 
-def udp(client: End, server: End, size: int, rate: float, seconds: float) -> Udp:
+def udp(client: End, server: End, size: int, rate: float, seconds: int) -> Udp:
     """Send `rate` packets a second of `size` bytes of payload; 0: as many as it can."""
     bits = rate * size * 8
     report = _iperf(client, server, f"-u -l {size} -b {bits:.0f} --get-server-output", seconds)
-    total = report["end"]["sum"]  # type: ignore[index]
+    total = report["end"]["sum"]
     packets, lost = total["packets"], total["lost_packets"]
     return Udp(packets / total["seconds"], max(0, packets - lost) / total["seconds"])
 
 
-def udp_without_loss(client: End, server: End, size: int, seconds: float) -> float:
+def udp_without_loss(client: End, server: End, size: int, seconds: int) -> float:
     """The most packets a second that arrive with under 1 % lost, found by bisection."""
     low, high = 0.0, udp(client, server, size, 0, seconds).offered
     best = 0.0
@@ -159,9 +177,9 @@ def ping(client: End, server: End, count: int, interval: float = 0.01) -> Latenc
     )
 
 
-def ping_beside_transfer(client: End, server: End, seconds: float) -> Latency:
+def ping_beside_transfer(client: End, server: End, seconds: int) -> Latency:
     """Echoes while one TCP stream fills the tunnel."""
-    argv = f"iperf3 -c {server.inner()} -p {_IPERF_PORT} -t {seconds:g}".split()
+    argv = f"iperf3 -c {server.inner()} -p {_IPERF_PORT} -t {seconds}".split()
     with (client.lab.directory / "iperf3-load.log").open("ab") as output:
         load: subprocess.Popen[bytes] = client.namespace.start(*argv, output=output)
         try:

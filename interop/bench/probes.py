@@ -20,7 +20,9 @@ from interop.bench.peers import (
 from interop.counterparts.base import Implementation
 from interop.tunnel import End, tunnel
 
-_SECONDS = 3.0
+_SECONDS = 3
+# Of each of several transfers.
+_TRANSFER_SECONDS = 2
 _JUMBO = 8920
 
 
@@ -62,18 +64,17 @@ def on_a_tunnel(run: Callable[[End, End], list[float]]) -> Run:
 
 
 def _tcp(streams: int, *, back: bool = False) -> Run:
-    return on_a_tunnel(lambda a, b: [measure.tcp(a, b, streams, _SECONDS, back) / 1e6])
+    return on_a_tunnel(lambda a, b: [measure.tcp(a, b, streams, _SECONDS, back).rate / 1e6])
 
 
 def _stream(a: End, b: End) -> list[float]:
     """Megabits a second of one stream, and the CPU seconds of both ends for 10^9 bytes."""
     if is_no_tunnel(a.implementation):
-        return [measure.tcp(a, b, 1, _SECONDS) / 1e6, float("nan")]
+        return [measure.tcp(a, b, 1, _SECONDS).rate / 1e6, float("nan")]
     before = [measure.usage(measure.pid(end)).cpu for end in (a, b)]
-    bits = measure.tcp(a, b, 1, _SECONDS)
+    done = measure.tcp(a, b, 1, _SECONDS)
     used = sum(measure.usage(measure.pid(end)).cpu for end in (a, b)) - sum(before)
-    # The second of warming up was paid for, too.
-    return [bits / 1e6, used / (bits / 8 * (_SECONDS + 1) / 1e9)]
+    return [done.rate / 1e6, used / done.carried * 1e9]
 
 
 def _udp_overload(size: int) -> Run:
@@ -135,7 +136,7 @@ PROBES = [
             Line("two-peers", "TCP, 2 peers with 8 streams each", "Mbit/s"),
             Line("busiest", "its busiest process, CPU for a gigabyte", "s", False),
         ],
-        lambda left, right, mtu: two_peers(left, mtu, _SECONDS),
+        lambda left, right, mtu: two_peers(left, mtu, _TRANSFER_SECONDS),
         for_workers=True,
     ),
     Probe([Line("udp-64", "UDP 64 B, overload", "1000/s")], _udp_overload(64), for_all=True),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import os
 import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
-from interop.bench import chart, tables
-from interop.bench.measure import cpu_of_threads
+from interop.bench import chart, peers, tables
+from interop.bench.measure import cpu_of_threads, transfer
 from interop.bench.probes import LINES, PROBES, Line, Probe
 from interop.bench.result import Machine, Result
 from interop.bench.rounds import Pair, run_rounds
@@ -162,6 +163,35 @@ def test_the_cpu_time_of_threads_is_that_of_the_process() -> None:
     sum(range(2_000_000))
     used, told = cpu_of_threads(os.getpid()) - before, time.process_time() - clock
     assert 0 < told == pytest.approx(used, rel=0.3)
+
+
+def test_what_warming_up_carried_was_paid_for_but_is_no_throughput() -> None:
+    sums = [(300, True), (1000, False), (1200, False)]
+    done = transfer(
+        {
+            "intervals": [{"sum": {"bytes": size, "omitted": left}} for size, left in sums],
+            "end": {"sum_received": {"bits_per_second": 8800.0}},
+        }
+    )
+    assert (done.rate, done.carried) == (8800, 2500)
+
+
+def test_figures_of_two_peers_are_medians_of_transfers_within_one_set_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    transfers = iter([(2000.0, 1.9), (3000.0, 1.0), (2100.0, 1.1), (2200.0, 1.8), (1900.0, 1.2)])
+    set_ups: list[str] = []
+
+    def star(
+        center: object, mtu: int, number: int
+    ) -> AbstractContextManager[tuple[None, list[None]]]:
+        set_ups.append(f"{number} peers")
+        return nullcontext((None, []))
+
+    monkeypatch.setattr(peers, "_star", star)
+    monkeypatch.setattr(peers, "_transfer_to_two", lambda *_: next(transfers))
+    assert peers.two_peers(Userspace("wgpy", "true"), 1420, 2) == [2100, 1.2]
+    assert set_ups == ["2 peers"]
 
 
 def test_limits_and_workers_are_measured_only_where_they_tell_something() -> None:
