@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from interop.bench import measure
+from interop.bench.crowd import Crowd, Start, crowd_socket
 from interop.counterparts import COUNTERPARTS
 from interop.counterparts.base import Implementation
 from interop.initiator import new_initiators, responses_per_second
@@ -23,8 +24,9 @@ from interop.tunnel import PORT, End, ends
 # One implementation at both ends, or one at each; and the inner MTU.
 Run = Callable[[Implementation, Implementation, int], list[float]]
 
-_WINDOW = 32
+WINDOW = 32
 """Initiations under way: fewer than any implementation calls load."""
+_STARTS = 5
 _IDLE_SECONDS = 5.0
 _HUB_PEERS, _HUB_STREAMS = 16, 4
 SPOKE = "wireguard-go-sid"
@@ -87,7 +89,7 @@ def idle_cpu(peers: int) -> Run:
 
 
 def handshakes_per_second(peers: int) -> Run:
-    """Initiations of different peers, all at once, answered by the right end."""
+    """Initiations of different peers answered by the right end, so many under way at a time."""
 
     def run(left: Implementation, right: Implementation, mtu: int) -> list[float]:
         with new_lab() as lab:
@@ -98,9 +100,42 @@ def handshakes_per_second(peers: int) -> Run:
             messages = [i.initiation(target, k) for k, i in enumerate(initiators, 1)]
             with a.namespace.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
                 sock.connect((b.outer(), PORT))
-                return [responses_per_second(sock, messages, _WINDOW)]
+                return [responses_per_second(sock, messages, WINDOW)]
 
     return run
+
+
+def milliseconds_to_start(peers: int) -> Run:
+    """So many start at once: until the last of them is answered, the median of some times."""
+
+    def run(left: Implementation, right: Implementation, mtu: int) -> list[float]:
+        starts = _starts(left, right, mtu, peers, _STARTS)
+        return [statistics.median(start.seconds for start in starts) * 1e3]
+
+    return run
+
+
+def start_under_load(peers: int) -> Run:
+    """So many start at once: seconds until the last is answered; to how many a cookie was sent."""
+
+    def run(left: Implementation, right: Implementation, mtu: int) -> list[float]:
+        (start,) = _starts(left, right, mtu, peers, 1)
+        return [start.seconds, float(start.cookies)]
+
+    return run
+
+
+def _starts(
+    left: Implementation, right: Implementation, mtu: int, peers: int, times: int
+) -> list[Start]:
+    """Crowds of new peers of the right end, one after the other."""
+    with new_lab() as lab:
+        a, b = ends(lab, left, right, mtu=mtu)
+        initiators = new_initiators(peers * times)
+        _configure(b, [initiator.public_text for initiator in initiators])
+        crowds = [Crowd(initiators[k::times], b.keys.public) for k in range(times)]
+        with crowd_socket(a.namespace, a.outer(), b.namespace) as sock:
+            return [crowd.start(sock, (b.outer(), PORT)) for crowd in crowds]
 
 
 def hub(center: Implementation, mtu: int, seconds: int) -> list[float]:

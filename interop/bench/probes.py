@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from interop.bench import measure
 from interop.bench.limits import bare_ends, is_no_tunnel
 from interop.bench.peers import (
+    WINDOW,
     Run,
     handshakes_per_second,
     hub,
     idle_cpu,
     memory_with,
+    milliseconds_to_start,
     new_lab,
     seconds_to_configure,
+    start_under_load,
     two_peers,
 )
 from interop.counterparts.base import Implementation
@@ -160,7 +163,21 @@ PROBES = [
         ],
         on_a_tunnel(_ping_loaded),
     ),
-    Probe([Line("handshakes", "handshakes answered", "1/s")], handshakes_per_second(2000)),
+    Probe(
+        [Line("handshakes", f"handshakes answered, {WINDOW} under way", "1/s")],
+        handshakes_per_second(2000),
+    ),
+    Probe(
+        [Line("start", "100 peers start at once, all answered", "ms", False)],
+        milliseconds_to_start(100),
+    ),
+    Probe(
+        [
+            Line("start-loaded", "1,000 peers start at once, all answered", "s", False),
+            Line("cookies", "of them sent back with a cookie first", "peers", False),
+        ],
+        start_under_load(1000),
+    ),
     _memory(1),
     _memory(100),
     _memory(1000),
