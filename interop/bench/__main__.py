@@ -1,7 +1,7 @@
 """Measure wgpy beside wireguard-go, interleaved in one run.
 
 examples:
-  python -m interop.bench                      everything, three rounds, about fifty minutes:
+  python -m interop.bench                      everything, three rounds, about half an hour:
                                                into docs/bench, and the README's figures
   python -m interop.bench --rounds 1 --only tcp-1 ping
   python -m interop.bench --mtu 8920 --output /tmp/jumbo
@@ -21,6 +21,7 @@ from pathlib import Path
 from interop import cache
 from interop.bench import chart, tables
 from interop.bench.limits import limits
+from interop.bench.peers import NOTES
 from interop.bench.probes import LINES, PROBES
 from interop.bench.result import OURS, Machine, Result
 from interop.bench.rounds import Pair, run_rounds
@@ -66,6 +67,7 @@ def _measure(options: argparse.Namespace) -> Result:
     baseline = [name for name in options.against if name in versions][-1:] or [OURS]
     kinds = {pair.name: pair.kind for pair in pairs}
     result = Result(_machine(), versions, kinds, baseline[0], options.rounds, options.mtu)
+    result.notes += NOTES
     wanted = set(options.only)
     probes = [p for p in PROBES if not wanted or wanted & {line.key for line in p.lines}]
 
@@ -107,8 +109,8 @@ def _pairs(options: argparse.Namespace) -> tuple[list[Pair], dict[str, str]]:
             continue
         pairs.append(Pair(name, counterpart, counterpart))
         if name == options.against[-1]:
-            pairs.append(Pair("wgpy to go", ours, counterpart, "limit"))
-            pairs.append(Pair("go to wgpy", counterpart, ours, "limit"))
+            pairs.append(Pair("wgpy to go", ours, counterpart, "mixed"))
+            pairs.append(Pair("go to wgpy", counterpart, ours, "mixed"))
     if options.workers:
         two = Userspace(OURS, f"{options.implementation} {options.workers}")
         pairs.append(Pair("two workers", two, two, "workers"))

@@ -29,10 +29,13 @@ WINDOW = 32
 _STARTS = 5
 _IDLE_SECONDS = 5.0
 _HUB_PEERS, _HUB_STREAMS = 16, 4
-SPOKE = "wireguard-go-sid"
-"""What the spokes are, whatever the hub is."""
-TRANSFERS = 5
-"""Of two peers, in each round."""
+_SPOKE = "wireguard-go-sid"
+_TRANSFERS = 5
+NOTES = (
+    f"The 2 or 16 peers of a hub are {_SPOKE}, whatever the hub is.",
+    f"With 2 peers, the figure of a round is the median of {_TRANSFERS} transfers in one set-up.",
+)
+"""What readers of the results are to know."""
 
 
 @contextmanager
@@ -159,7 +162,7 @@ def two_peers(center: Implementation, mtu: int, seconds: int) -> list[float]:
     twice as much as the next. So each figure is the median of several.
     """
     with _star(center, mtu, 2) as (first, others):
-        found = [_transfer_to_two(first, others, seconds) for _ in range(TRANSFERS)]
+        found = [_transfer_to_two(first, others, seconds) for _ in range(_TRANSFERS)]
     return [statistics.median(column) for column in zip(*found, strict=True)]
 
 
@@ -175,7 +178,7 @@ def _transfer_to_two(first: End, others: list[End], seconds: int) -> tuple[float
 def _star(center: Implementation, mtu: int, peers: int) -> Iterator[tuple[End, list[End]]]:
     """A hub and its spokes on one link, each spoke with an iperf3 server."""
     with new_lab() as lab, ExitStack() as servers:
-        spoke = COUNTERPARTS[SPOKE]
+        spoke = COUNTERPARTS[_SPOKE]
         assert isinstance(spoke, Implementation)
         namespaces = [lab.namespace(f"n{k}") for k in range(peers + 1)]
         lab.switch(*namespaces)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from interop.bench import measure
@@ -20,6 +20,7 @@ from interop.bench.peers import (
     start_under_load,
     two_peers,
 )
+from interop.bench.result import Kind
 from interop.counterparts.base import Implementation
 from interop.tunnel import End, tunnel
 
@@ -47,10 +48,8 @@ class Probe:
     run: Run
     mtu: int | None = None
     """The inner MTU, where it is not the one of the whole benchmark."""
-    for_all: bool = False
-    """Also for mixed pairs, and for what shows how far the limit is."""
-    for_workers: bool = False
-    """Also for the implementation under test with two workers."""
+    also: Sequence[Kind] = ()
+    """For which pairs besides whole ones."""
 
 
 def on_a_tunnel(run: Callable[[End, End], list[float]]) -> Run:
@@ -66,10 +65,6 @@ def on_a_tunnel(run: Callable[[End, End], list[float]]) -> Run:
     return whole
 
 
-def _tcp(streams: int, *, back: bool = False) -> Run:
-    return on_a_tunnel(lambda a, b: [measure.tcp(a, b, streams, _SECONDS, back).rate / 1e6])
-
-
 def _stream(a: End, b: End) -> list[float]:
     """Megabits a second of one stream, and the CPU seconds of both ends for 10^9 bytes."""
     if is_no_tunnel(a.implementation):
@@ -78,14 +73,6 @@ def _stream(a: End, b: End) -> list[float]:
     done = measure.tcp(a, b, 1, _SECONDS)
     used = sum(measure.usage(measure.pid(end)).cpu for end in (a, b)) - sum(before)
     return [done.rate / 1e6, used / done.carried * 1e9]
-
-
-def _udp_overload(size: int) -> Run:
-    return on_a_tunnel(lambda a, b: [measure.udp(a, b, size, 0, 2).delivered / 1e3])
-
-
-def _udp_clean(size: int) -> Run:
-    return on_a_tunnel(lambda a, b: [measure.udp_without_loss(a, b, size, 1) / 1e3])
 
 
 def _ping(a: End, b: End) -> list[float]:
@@ -98,19 +85,37 @@ def _ping_loaded(a: End, b: End) -> list[float]:
     return [latency.p50, latency.p99]
 
 
-def _jumbo_tcp(streams: int) -> Probe:
-    line = Line(f"tcp-{streams}-jumbo", f"TCP, {_streams(streams)}, MTU {_JUMBO}", "Mbit/s")
-    return Probe([line], _tcp(streams), mtu=_JUMBO)
+def _tcp(
+    streams: int, *, back: bool = False, jumbo: bool = False, also: Sequence[Kind] = ()
+) -> Probe:
+    key, name = f"tcp-{streams}", f"TCP, {streams} stream" + "s" * (streams > 1)
+    if back:
+        key, name = f"{key}-back", f"{name}, other way"
+    run = on_a_tunnel(lambda a, b: [measure.tcp(a, b, streams, _SECONDS, back).rate / 1e6])
+    return _probe(key, name, "Mbit/s", run, jumbo, also)
+
+
+def _udp(size: int, *, also: Sequence[Kind] = ()) -> Probe:
+    run = on_a_tunnel(lambda a, b: [measure.udp(a, b, size, 0, 2).delivered / 1e3])
+    return _probe(f"udp-{size}", f"UDP {size} B, overload", "1000/s", run, False, also)
+
+
+def _udp_clean(size: int, *, jumbo: bool = False, also: Sequence[Kind] = ()) -> Probe:
+    run = on_a_tunnel(lambda a, b: [measure.udp_without_loss(a, b, size, 1) / 1e3])
+    name = f"UDP {size} B, under 1 % lost"
+    return _probe(f"udp-{size}-clean", name, "1000/s", run, jumbo, also)
+
+
+def _probe(key: str, name: str, unit: str, run: Run, jumbo: bool, also: Sequence[Kind]) -> Probe:
+    if jumbo:
+        key, name = f"{key}-jumbo", f"{name}, MTU {_JUMBO}"
+    return Probe([Line(key, name, unit)], run, _JUMBO if jumbo else None, also)
 
 
 def _memory(peers: int) -> Probe:
     key = "memory" if peers == 1 else f"memory-{peers}"
     name = "memory under load, " + ("1 peer" if peers == 1 else f"{peers:,} peers")
     return Probe([Line(key, name, "MB", False)], memory_with(peers))
-
-
-def _streams(number: int) -> str:
-    return "1 stream" if number == 1 else f"{number} streams"
 
 
 PROBES = [
@@ -120,19 +125,22 @@ PROBES = [
             Line("cpu", "CPU for a gigabyte, both ends", "s", False),
         ],
         on_a_tunnel(_stream),
-        for_all=True,
+        also=("mixed", "limit"),
     ),
-    Probe([Line("tcp-1-back", "TCP, 1 stream, other way", "Mbit/s")], _tcp(1, back=True)),
-    Probe([Line("tcp-4", "TCP, 4 streams", "Mbit/s")], _tcp(4), for_all=True),
-    Probe([Line("tcp-4-back", "TCP, 4 streams, other way", "Mbit/s")], _tcp(4, back=True)),
-    Probe([Line("tcp-16", "TCP, 16 streams", "Mbit/s")], _tcp(16)),
-    Probe([Line("tcp-16-back", "TCP, 16 streams, other way", "Mbit/s")], _tcp(16, back=True)),
-    _jumbo_tcp(1),
-    _jumbo_tcp(4),
+    _tcp(1, back=True, also=("mixed",)),
+    _tcp(4, also=("mixed", "limit")),
+    _tcp(4, back=True, also=("mixed",)),
+    _tcp(16, also=("mixed",)),
+    _tcp(16, back=True, also=("mixed",)),
+    _tcp(1, jumbo=True),
+    _tcp(1, back=True, jumbo=True),
+    _tcp(4, jumbo=True),
+    _tcp(16, jumbo=True),
+    _udp_clean(1372, jumbo=True),
     Probe(
         [Line("hub", "TCP, 16 peers with 4 streams each", "Mbit/s")],
         lambda left, right, mtu: hub(left, mtu, _SECONDS),
-        for_workers=True,
+        also=("workers",),
     ),
     Probe(
         [
@@ -140,21 +148,21 @@ PROBES = [
             Line("busiest", "its busiest process, CPU for a gigabyte", "s", False),
         ],
         lambda left, right, mtu: two_peers(left, mtu, _TRANSFER_SECONDS),
-        for_workers=True,
+        also=("workers",),
     ),
-    Probe([Line("udp-64", "UDP 64 B, overload", "1000/s")], _udp_overload(64), for_all=True),
-    Probe([Line("udp-512", "UDP 512 B, overload", "1000/s")], _udp_overload(512)),
-    Probe([Line("udp-1372", "UDP 1372 B, overload", "1000/s")], _udp_overload(1372)),
-    Probe([Line("udp-64-clean", "UDP 64 B, under 1 % lost", "1000/s")], _udp_clean(64)),
-    Probe([Line("udp-512-clean", "UDP 512 B, under 1 % lost", "1000/s")], _udp_clean(512)),
-    Probe([Line("udp-1372-clean", "UDP 1372 B, under 1 % lost", "1000/s")], _udp_clean(1372)),
+    _udp(64, also=("mixed", "limit")),
+    _udp(512),
+    _udp(1372),
+    _udp_clean(64, also=("mixed",)),
+    _udp_clean(512),
+    _udp_clean(1372),
     Probe(
         [
             Line("ping", "ping alone, p50", "ms", False),
             Line("ping-99", "ping alone, p99", "ms", False),
         ],
         on_a_tunnel(_ping),
-        for_all=True,
+        also=("mixed", "limit"),
     ),
     Probe(
         [
@@ -162,6 +170,7 @@ PROBES = [
             Line("ping-loaded-99", "ping beside TCP, p99", "ms", False),
         ],
         on_a_tunnel(_ping_loaded),
+        also=("mixed",),
     ),
     Probe(
         [Line("handshakes", f"handshakes answered, {WINDOW} under way", "1/s")],

@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
-Kind = Literal["whole", "limit", "workers"]
-"""A pair with all probes; only with those for all; only with those that tell workers apart."""
+Kind = Literal["whole", "mixed", "limit", "workers"]
+"""A pair with all probes; others only with those that tell something of them: two implementations,
+how far the limit is, two workers."""
 
 OURS = "wgpy"
 Machine = dict[str, str | int | float]
@@ -31,6 +32,8 @@ class Result:
     values: dict[str, dict[str, list[float | None]]] = field(default_factory=dict)
     """Key of a line -> name of a pair -> one value per round, None where it failed."""
     errors: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """Sentences that belong to the figures."""
 
     def add(self, key: str, pair: str, value: float) -> None:
         """The next round's value; NaN: it has none."""

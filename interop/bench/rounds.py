@@ -22,11 +22,7 @@ class Pair:
     kind: Kind = "whole"
 
     def takes(self, probe: Probe) -> bool:
-        return (
-            self.kind == "whole"
-            or (self.kind == "limit" and probe.for_all)
-            or (self.kind == "workers" and probe.for_workers)
-        )
+        return self.kind == "whole" or self.kind in probe.also
 
 
 def run_rounds(

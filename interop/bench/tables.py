@@ -15,8 +15,8 @@ _HEADLINES = (
 # A load average above this is more than the system's own housekeeping.
 _CALM = 0.5
 _OTHERS = (
-    "Mixed pairs (the first one sends), two workers, and how far the limit is: a cipher that does "
-    "nothing at both ends, and no tunnel at all."
+    "Mixed pairs (the first one sends, but for lines of the other way), two workers, and how far "
+    "the limit is: a cipher that does nothing at both ends, and no tunnel at all."
 )
 
 
@@ -27,7 +27,7 @@ def report(result: Result) -> str:
     text = [
         f"{_circumstances(result)} Both ends and the load share the CPUs.",
         "",
-        f"Versions: {versions}.",
+        " ".join([f"Versions: {versions}.", *result.notes]),
         "",
         *_table(lines, result, result.whole(), result.baseline),
     ]
@@ -82,8 +82,8 @@ def _rounds(result: Result) -> str:
 
 
 def _limits(result: Result) -> list[str]:
-    """In a sentence each: how far one could get, and what a second process does."""
-    found = []
+    """In a sentence each: what is to be known, how far one could get, what a second process does."""
+    found = list(result.notes)
     null, bare = (result.median("tcp-1", name) for name in ("null cipher", "no tunnel"))
     if null and bare:
         found.append(

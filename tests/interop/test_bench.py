@@ -100,6 +100,13 @@ def test_limits_and_a_second_worker_are_told_in_words() -> None:
     assert "spends 0.62 of the CPU time that one alone does: 1.60 times as much" in section
 
 
+def test_who_the_peers_of_a_hub_are_is_told() -> None:
+    result = _measured("hub", [3000], [2000])
+    result.notes += peers.NOTES
+    for text in (tables.report(result), tables.readme_section(result)):
+        assert "peers of a hub are wireguard-go-sid, whatever the hub is." in text
+
+
 def test_a_busy_machine_is_told() -> None:
     result = _measured("tcp-1", [300], [200])
     assert "one round, 2026-11-27.\n" in tables.readme_section(result)
@@ -198,8 +205,15 @@ def test_limits_and_workers_are_measured_only_where_they_tell_something() -> Non
     ours = Userspace("wgpy", "true")
     takes = {
         kind: {line.key for p in PROBES if Pair("x", ours, ours, kind).takes(p) for line in p.lines}
-        for kind in ("whole", "limit", "workers")
+        for kind in ("whole", "mixed", "limit", "workers")
     }
     assert takes["whole"] == {line.key for line in LINES}
-    assert {"tcp-1", "tcp-4", "udp-64", "ping"} <= takes["limit"] < takes["whole"]
+    assert {"tcp-1", "tcp-4", "udp-64", "ping"} <= takes["limit"] < takes["mixed"] < takes["whole"]
+    # Both directions of all streams, and what UDP keeps.
+    ways = {f"tcp-{streams}{way}" for streams in (1, 4, 16) for way in ("", "-back")}
+    assert ways | {"udp-64-clean", "ping-loaded"} <= takes["mixed"]
     assert takes["workers"] == {"hub", "two-peers", "busiest"}
+
+
+def test_no_two_lines_have_the_same_key_or_name() -> None:
+    assert len({line.key for line in LINES}) == len({line.name for line in LINES}) == len(LINES)
