@@ -1,25 +1,31 @@
 """What each stage of the data path costs, alone and hot: so that a regression can be placed.
 
-    python -m tests.bench.stages [DIRECTORY]
+    python -m tests.bench.stages [--seconds S] [DIRECTORY]
 
-Microseconds for a batch, the best of many runs; with a bulk batch of 45 packets, and lone ones. A
-directory gets them as stages.json.
+Microseconds for a batch, the best of many runs, and how many times those of docs/bench they are;
+with a bulk batch of 45 packets, and lone ones. A directory gets them as stages.json. A TUN and
+sockets take root, and are left out without.
 """
 
+import argparse
 import json
-import sys
-import time
-from collections.abc import Callable
-from contextlib import suppress
-from itertools import count
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from ipaddress import ip_network
+from itertools import count, cycle, islice
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from tests.bench.iostages import io_stages
+from tests.bench.stage import Stage, best
 from tests.sim import A4, B4, Node, packet, pair
 from tests.tun.packets import Packet
 from tun import Offloads, coalesce, plan
 from wgpy.protocol import multibuffer
+from wgpy.protocol.allowedips import AllowedIPs
 from wgpy.protocol.batch import DatagramBatch, Layout, PacketBatch, Slab, datagram_size
 from wgpy.protocol.config import Endpoint, Secret
 from wgpy.protocol.constants import TRANSPORT_HEADER_LEN
@@ -28,6 +34,7 @@ from wgpy.protocol.keypair import Keypair
 from wgpy.protocol.messages import parse_initiation_untrusted
 from wgpy.protocol.noise import Handshake, Identity, open_initiation_untrusted, tai64n
 from wgpy.protocol.path import Path as NetworkPath
+from wgpy.protocol.replay import ReplayWindow
 from wgpy.protocol.rowcipher import OneByOne
 from wgpy.protocol.transport import open_batch, seal_batch
 
@@ -36,34 +43,40 @@ _SEGMENTS = 45
 # IPv4, and TCP with timestamps: 52 bytes of headers.
 _PAYLOAD = _MTU - 52
 _STAMP = b"\x01\x01\x08\x0a" + bytes(8)
-_SECONDS = 0.3
+# Peers with an address each; and addresses, more than are remembered, of which most have no owner.
+_NETWORK, _PEERS, _ADDRESSES = 10 << 24, 1000, 5000
 _ALL = Offloads(True, True, True, True, True, True)
+_STORED = Path(__file__).parents[2] / "docs" / "bench" / "stages.json"
 
 
-def main() -> None:
-    print(f"{'stage':44}{'us':>9}{'us/packet':>12}")
+def main(arguments: list[str] | None = None) -> None:
+    options = _parser().parse_args(arguments)
+    stored: dict[str, float] = json.loads(_STORED.read_text())
     found = {}
-    for name, packets, run in [*_stages(), *_handshake_stages()]:
-        best = found[name] = round(_best(run), 2)
-        print(f"{name:44}{best:9.2f}{best / packets:12.3f}")
-    for directory in map(Path, sys.argv[1:]):
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / "stages.json").write_text(json.dumps(found, indent=1) + "\n")
+    print(f"{'stage':44}{'us':>9}{'us/packet':>12}{'of stored':>12}")
+    with ExitStack() as stack:
+        stages = [*_stages(), *_table_stages(), *_handshake_stages()]
+        if os.geteuid() == 0:
+            stages += stack.enter_context(io_stages(*_super_packet(), _SEGMENTS, _MTU))
+        else:
+            print("without root: neither TUN nor sockets")
+        for stage in stages:
+            took = found[stage.name] = round(best(stage, options.seconds), 2)
+            ratio = f"{took / stored[stage.name]:.2f}" if stage.name in stored else "-"
+            print(f"{stage.name:44}{took:9.2f}{took / stage.packets:12.3f}{ratio:>12}")
+    if options.directory is not None:
+        options.directory.mkdir(parents=True, exist_ok=True)
+        (options.directory / "stages.json").write_text(json.dumps(found, indent=1) + "\n")
 
 
-def _best(run: Callable[[], object]) -> float:
-    """Microseconds of the quickest run."""
-    best, end = float("inf"), time.perf_counter() + _SECONDS
-    # What has to be received anew each time runs out some day.
-    with suppress(StopIteration):
-        while time.perf_counter() < end:
-            started = time.perf_counter()
-            run()
-            best = min(best, time.perf_counter() - started)
-    return best * 1e6
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.stages")
+    parser.add_argument("--seconds", type=float, default=0.3, help="for each stage (0.3)")
+    parser.add_argument("directory", type=Path, nargs="?", help="for stages.json")
+    return parser
 
 
-def _stages() -> list[tuple[str, int, Callable[[], object]]]:
+def _stages() -> list[Stage]:
     wire, alice, bob = pair()
     alice.ping(bob, A4, B4)
     bob.ping(alice, B4, A4)
@@ -137,19 +150,49 @@ def _stages() -> list[tuple[str, int, Callable[[], object]]]:
     echoes = [_sealed(alice, lone_batch, put_echo, wire.now) for _ in range(20_000)]
     opened = _keypair(bob)
     return [
-        ("split a super-packet", _SEGMENTS, split),
-        ("seal_batch, OpenSSL one by one", _SEGMENTS, one_by_one),
-        (f"seal_batch, {type(cipher).__name__}", _SEGMENTS, seal),
-        ("split and Interface.send_packets", _SEGMENTS, send),
-        ("open_batch", _SEGMENTS, open_),
-        ("Interface.receive_datagrams", _SEGMENTS, receive(trains, bulk, _SEGMENTS)),
-        ("coalesce", _SEGMENTS, join(_SEGMENTS)),
-        ("Interface.send_packets, a lone one", 1, send_lone),
-        ("Interface.receive_datagrams, a lone one", 1, receive(echoes, single, 1)),
+        Stage("split a super-packet", _SEGMENTS, split),
+        Stage("seal_batch, OpenSSL one by one", _SEGMENTS, one_by_one),
+        Stage(f"seal_batch, {type(cipher).__name__}", _SEGMENTS, seal),
+        Stage("split and Interface.send_packets", _SEGMENTS, send),
+        Stage("open_batch", _SEGMENTS, open_),
+        Stage("Interface.receive_datagrams", _SEGMENTS, receive(trains, bulk, _SEGMENTS)),
+        Stage("coalesce", _SEGMENTS, join(_SEGMENTS)),
+        Stage("Interface.send_packets, a lone one", 1, send_lone),
+        Stage("Interface.receive_datagrams, a lone one", 1, receive(echoes, single, 1)),
     ]
 
 
-def _handshake_stages() -> list[tuple[str, int, Callable[[], object]]]:
+def _table_stages() -> list[Stage]:
+    """What is looked up and noted for each packet."""
+    routes = AllowedIPs[int]()
+    for peer in range(_PEERS):
+        routes.insert(ip_network((_NETWORK + peer, 32)), peer)
+    addresses = [(_NETWORK + n).to_bytes(4, "big") for n in range(_ADDRESSES)]
+    known, others = addresses[:_SEGMENTS], cycle(addresses)
+    in_order, shuffled = ReplayWindow(), ReplayWindow()
+
+    def look_up(some: Iterator[bytes]) -> None:
+        for address in some:
+            routes.lookup(address)
+
+    def counters() -> Iterator[NDArray[np.uint64]]:
+        for first in count(0, _SEGMENTS):
+            yield np.arange(first, first + _SEGMENTS, dtype=np.uint64)
+
+    runs, backwards = counters(), (run[::-1] for run in counters())
+    return [
+        Stage("AllowedIPs.lookup, known", _SEGMENTS, lambda: look_up(iter(known))),
+        Stage("AllowedIPs.lookup, new", _SEGMENTS, lambda: look_up(islice(others, _SEGMENTS))),
+        Stage("replay window, in order", _SEGMENTS, lambda: in_order.accept_run(next(runs))),
+        Stage(
+            "replay window, out of order",
+            _SEGMENTS,
+            lambda: shuffled.accept_batch(next(backwards)),
+        ),
+    ]
+
+
+def _handshake_stages() -> list[Stage]:
     alice, bob = (Identity(Secret(letter * 32)) for letter in (b"a", b"b"))
     initiator, responder = Handshake(alice, bob.public), Handshake(bob, alice.public)
     # Each must be newer than the one before.
@@ -168,9 +211,9 @@ def _handshake_stages() -> list[tuple[str, int, Callable[[], object]]]:
         responder.create_response(accepted, 2, ephemeral)
 
     return [
-        ("Diffie-Hellman", 1, lambda: dh(alice.private, bob.public)),
-        ("an initiation made", 1, initiate),
-        ("an initiation answered, three DHs in it", 1, answer),
+        Stage("Diffie-Hellman", 1, lambda: dh(alice.private, bob.public)),
+        Stage("an initiation made", 1, initiate),
+        Stage("an initiation answered, three DHs in it", 1, answer),
     ]
 
 
