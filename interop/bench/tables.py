@@ -82,7 +82,7 @@ def _rounds(result: Result) -> str:
 
 
 def _limits(result: Result) -> list[str]:
-    """In a sentence each: what is to be known, how far one could get, what a second process does."""
+    """In a sentence each: what to know, how far one could get, what a second process does."""
     found = list(result.notes)
     null, bare = (result.median("tcp-1", name) for name in ("null cipher", "no tunnel"))
     if null and bare:
