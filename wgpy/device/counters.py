@@ -4,7 +4,13 @@
     | tag, 64 bit | next counter, 64 bit | the tag again once the session is confirmed, 64 bit |
 
 A place is read and written under an exclusive record lock (fcntl), which the kernel takes from a
-process that dies.
+process that dies. What that process has left counts, so each word is written by itself, in one
+store, and after each store the place is one that others may go on with:
+
+- `take` writes the counter alone: it was moved on or not.
+- `begin` writes the tag first. From there on the old session is refused, and nobody has the new one
+  yet; were the counter 0 first, the old session could begin anew.
+- `confirm` writes the last word alone, which may be read without the lock.
 """
 
 import fcntl
@@ -13,14 +19,14 @@ import os
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from struct import Struct
 from typing import Self
 
 from wgpy.protocol.sharing import Ticket
 
-_PLACE = Struct("<QQQ")
-_CONFIRMED = Struct("<Q")
-_CONFIRMED_AT = 16
+# The words of a place.
+_WORDS = 3
+_TAG, _NEXT, _CONFIRMED = range(_WORDS)
+_PLACE_SIZE = 8 * _WORDS
 # More sessions than that are not kept: the place of the oldest goes to the newest.
 _PLACES = 1 << 16
 
@@ -31,58 +37,62 @@ class CounterTable:
     def __init__(self, fd: int) -> None:
         """Takes over the descriptor of a table that another process made."""
         self.fd = fd
-        self._memory = mmap.mmap(fd, _PLACES * _PLACE.size)
+        self._memory = mmap.mmap(fd, _PLACES * _PLACE_SIZE)
+        # An item is read and written by one instruction; struct writes zeros first.
+        self._words = memoryview(self._memory).cast("Q")
 
     @classmethod
     def make(cls) -> Self:
         """Raises OSError."""
         fd = os.memfd_create("wgpy-counters")
         try:
-            os.ftruncate(fd, _PLACES * _PLACE.size)
+            os.ftruncate(fd, _PLACES * _PLACE_SIZE)
             return cls(fd)
         except BaseException:
             os.close(fd)
             raise
 
     def close(self) -> None:
+        self._words.release()
         self._memory.close()
         os.close(self.fd)
 
     def take(self, ticket: Ticket, count: int) -> int | None:
         """The first of `count` counters; None if the place is another session's by now."""
-        start = ticket.slot * _PLACE.size
-        with self._locked(start):
-            tag, first, confirmed = _PLACE.unpack_from(self._memory, start)
-            if tag != ticket.tag:
+        words, place = self._words, ticket.slot * _WORDS
+        with self._locked(ticket.slot):
+            if words[place + _TAG] != ticket.tag:
                 return None
-            _PLACE.pack_into(self._memory, start, tag, first + count, confirmed)
-            return int(first)
+            first = words[place + _NEXT]
+            words[place + _NEXT] = first + count
+            return first
 
     def begin(self, ticket: Ticket) -> None:
         """Give a place to a new session, from 0 on."""
-        start = ticket.slot * _PLACE.size
-        with self._locked(start):
-            _PLACE.pack_into(self._memory, start, ticket.tag, 0, 0)
+        words, place = self._words, ticket.slot * _WORDS
+        with self._locked(ticket.slot):
+            # The last word is an older tag, or 0: not confirmed.
+            words[place + _TAG] = ticket.tag
+            words[place + _NEXT] = 0
 
     def confirm(self, ticket: Ticket) -> None:
         """Unless the place is another session's by now."""
-        start = ticket.slot * _PLACE.size
-        with self._locked(start):
-            tag, first, _ = _PLACE.unpack_from(self._memory, start)
-            if tag == ticket.tag:
-                _PLACE.pack_into(self._memory, start, tag, first, tag)
+        words, place = self._words, ticket.slot * _WORDS
+        with self._locked(ticket.slot):
+            if words[place + _TAG] == ticket.tag:
+                words[place + _CONFIRMED] = ticket.tag
 
     @contextmanager
-    def _locked(self, start: int) -> Iterator[None]:
-        fcntl.lockf(self.fd, fcntl.LOCK_EX, _PLACE.size, start)
+    def _locked(self, slot: int) -> Iterator[None]:
+        start = slot * _PLACE_SIZE
+        fcntl.lockf(self.fd, fcntl.LOCK_EX, _PLACE_SIZE, start)
         try:
             yield
         finally:
-            fcntl.lockf(self.fd, fcntl.LOCK_UN, _PLACE.size, start)
+            fcntl.lockf(self.fd, fcntl.LOCK_UN, _PLACE_SIZE, start)
 
     def is_confirmed(self, ticket: Ticket) -> bool:
-        start = ticket.slot * _PLACE.size + _CONFIRMED_AT
-        return bool(_CONFIRMED.unpack_from(self._memory, start)[0] == ticket.tag)
+        return self._words[ticket.slot * _WORDS + _CONFIRMED] == ticket.tag
 
 
 class Places:

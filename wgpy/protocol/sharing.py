@@ -5,10 +5,11 @@ follow: each reads a queue of the TUN and a socket of its own, and owns the rece
 those sessions whose index says so. All may send in every session.
 
     nonce uniqueness: the counters of a session come from one place, its Counter. Taking n of them
-    and moving the place on by n is one step that no other process can come between, and the place
-    never moves back. A follower that still has a session whose place was given to another one
-    is refused there. So no two messages of one key have the same nonce, whoever dies at whatever
-    moment: counters that were taken and not used are lost, never given again.
+    reads the place and moves it on by n, and no other process can come between; who dies in it
+    has moved it on, or not and taken nothing. A place never moves back while it is a session's:
+    it is given to another one by its tag first, and from there on a follower that still has the
+    old session is refused. So no two messages of one key have the same nonce, whoever dies at
+    whatever moment: counters that were taken and not used are lost, never given again.
 
     confirmation: a responder's session sends from the initiator's first packet on, which only
     its owner sees. The answer to that very packet may be read by another process, so the word
