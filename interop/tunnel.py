@@ -179,6 +179,25 @@ def tunnel(
     return a, b
 
 
+def hub(
+    lab: Lab, center: Implementation, spoke: Implementation, spokes: int, mtu: int = 1420
+) -> tuple[End, list[End]]:
+    """One end that knows all others, which know it alone; all on one link, with sessions."""
+    namespaces = [lab.namespace(f"n{k}") for k in range(spokes + 1)]
+    lab.switch(*namespaces)
+    middle, *others = [
+        End(lab, namespace, spoke if k else center, f"{lab.interface_name('h')}x{k}", k + 1, mtu)
+        for k, namespace in enumerate(namespaces)
+    ]
+    middle.join()
+    for other in others:
+        other.join()
+        other.add_peer(middle)
+        middle.add_peer(other, 4)
+        middle.ping(other)
+    return middle, others
+
+
 def wait_for_handshake(initiator: End, responder: End, newer_than: int = 0) -> None:
     """Both ends report a handshake later than `newer_than` (the responder: once it is confirmed).
 

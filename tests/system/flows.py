@@ -37,12 +37,13 @@ class Flow:
 
     def wait_begun(self) -> None:
         """Until a megabyte has come: its connections stand."""
+        wait_until("traffic flows", lambda: self.received > 1_000_000, 10)
+
+    @property
+    def received(self) -> int:
+        """Bytes that the receiver has from the sender, of this flow and all before."""
         sender, receiver = self._ends
-
-        def received() -> bool:
-            return int(receiver.show("transfer", sender).split()[0]) > 1_000_000
-
-        wait_until("traffic flows", received, 10)
+        return int(receiver.show("transfer", sender).split()[0])
 
     @property
     def running(self) -> bool:

@@ -15,7 +15,7 @@ import pytest
 from interop.counterparts.userspace import Daemon, Userspace
 from interop.netns import Lab
 from interop.shell import run, wait_until
-from interop.tunnel import End, tunnel
+from interop.tunnel import End, hub, tunnel
 from tests.system.flows import Flow
 
 pytestmark = pytest.mark.system
@@ -51,25 +51,8 @@ def _figures(end: End, peer: End) -> tuple[int, int]:
     return int(received), int(sent)
 
 
-def _hub(lab: Lab, peers: int) -> tuple[End, list[End]]:
-    """One interface with three processes, and peers of it, all on one link."""
-    namespaces = [lab.namespace(f"n{k}") for k in range(peers + 1)]
-    lab.switch(*namespaces)
-    center, *others = [
-        End(lab, ns, _ONE if k else _THREE, f"{lab.interface_name('w')}x{k}", k + 1, 1420)
-        for k, ns in enumerate(namespaces)
-    ]
-    center.join()
-    for other in others:
-        other.join()
-        other.add_peer(center)
-        center.add_peer(other, 4)
-        center.ping(other)
-    return center, others
-
-
 def test_peers_share_the_processes_and_the_figures_of_both_ends_agree(lab: Lab) -> None:
-    center, others = _hub(lab, 3)
+    center, others = hub(lab, _THREE, _ONE, 3)
     processes = [_pid(center), *_workers(center)]
     assert len(processes) == 3
     before = [_cpu(pid) for pid in processes]

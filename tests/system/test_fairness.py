@@ -1,0 +1,81 @@
+"""Beside streams that fill the tunnel, lone packets and new peers have their turn.
+
+The bounds say that nobody starves, not how quick it is: `make bench` measures that.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from interop.bench import measure
+from interop.counterparts.userspace import Userspace
+from interop.netns import Lab
+from interop.tunnel import hub, tunnel
+from tests.system.flows import Flow, crashes
+
+pytestmark = [pytest.mark.system, pytest.mark.alone]
+
+_WGPY = Userspace("wgpy", f"{sys.executable} -m wgpy")
+_ECHOES = 300
+_LATEST = 250.0
+"""Milliseconds, for 99 of 100 echoes."""
+_MEETINGS = 5
+_SECONDS = 60
+"""Longer than any test: streams end with their lab."""
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    with Lab(tmp_path) as lab:
+        yield lab
+    assert not crashes(tmp_path)
+
+
+@contextmanager
+def _beside(flows: list[Flow]) -> Iterator[None]:
+    """Each of them goes on meanwhile."""
+    for flow in flows:
+        flow.wait_begun()
+    before = [flow.received for flow in flows]
+    yield
+    assert all(flow.running for flow in flows)
+    for flow, received in zip(flows, before, strict=True):
+        assert flow.received > received + 1_000_000
+
+
+@pytest.mark.parametrize("streams", [4, 16])
+def test_no_echo_is_lost_or_late_beside_the_streams_of_one_peer(lab: Lab, streams: int) -> None:
+    a, b = tunnel(lab, _WGPY, _WGPY)
+    with _beside([Flow(a, b, _SECONDS, f"-P {streams}")]):
+        echoes = measure.ping(a, b, _ECHOES)
+    assert echoes.lost == 0
+    assert echoes.p99 < _LATEST
+
+
+def test_few_echoes_are_lost_and_none_is_late_beside_the_streams_of_five_peers(lab: Lab) -> None:
+    center, others = hub(lab, _WGPY, _WGPY, 5)
+    with _beside([Flow(center, other, _SECONDS, "-P 16") for other in others]):
+        echoes = measure.ping(center, others[0], _ECHOES)
+    # A queue to so many peers is short, and full (wgpy.device.tunqueue).
+    assert echoes.lost <= _ECHOES * 0.05
+    assert echoes.p99 < _LATEST
+
+
+@pytest.mark.parametrize("initiator", ["the busy one", "the new one"])
+def test_a_new_peer_is_met_within_seconds_beside_the_streams_of_another(
+    lab: Lab, initiator: str
+) -> None:
+    center, (other, new) = hub(lab, _WGPY, _WGPY, 2)
+    first, second = (center, new) if initiator == "the busy one" else (new, center)
+    with _beside([Flow(center, other, _SECONDS, "-P 16 --bidir")]):
+        for _ in range(_MEETINGS):
+            for end, peer in ((first, second), (second, first)):
+                end.configure(f"peer {peer.keys.public} remove")
+                end.add_peer(peer, 4)
+            # A handshake that is lost is tried again after 5 s only.
+            first.ping(second, within=5)
