@@ -15,7 +15,8 @@ import pytest
 from interop.bench import measure
 from interop.counterparts.userspace import Userspace
 from interop.netns import Lab
-from interop.tunnel import hub, tunnel
+from interop.shell import wait_until
+from interop.tunnel import End, hub, tunnel
 from tests.system.flows import Flow, crashes
 
 pytestmark = [pytest.mark.system, pytest.mark.alone]
@@ -74,8 +75,22 @@ def test_a_new_peer_is_met_within_seconds_beside_the_streams_of_another(
     first, second = (center, new) if initiator == "the busy one" else (new, center)
     with _beside([Flow(center, other, _SECONDS, "-P 16 --bidir")]):
         for _ in range(_MEETINGS):
-            for end, peer in ((first, second), (second, first)):
-                end.configure(f"peer {peer.keys.public} remove")
-                end.add_peer(peer, 4)
+            _forget_each_other(first, second)
             # A handshake that is lost is tried again after 5 s only.
             first.ping(second, within=5)
+
+
+def test_a_new_peer_is_met_within_seconds_beside_more_datagrams_than_can_be_sent(lab: Lab) -> None:
+    center, (other, new) = hub(lab, _WGPY, _WGPY, 2)
+    with _beside([Flow(center, other, _SECONDS, "-u -b 0 -l 1200")]):
+        for _ in range(_MEETINGS):
+            _forget_each_other(center, new)
+            # The answer may find the host's queue full.
+            new.reaches(center)
+            wait_until("they have a session", lambda: center.handshake_time(new) > 0, 5)
+
+
+def _forget_each_other(one: End, other: End) -> None:
+    for end, peer in ((one, other), (other, one)):
+        end.configure(f"peer {peer.keys.public} remove")
+        end.add_peer(peer, 4)
