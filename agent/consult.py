@@ -2,12 +2,14 @@
 
 import asyncio
 import sys
+import time
 from collections.abc import Iterable
 
 from agent.apierrors import KubeError
 from agent.apiserver import ApiServer
 from agent.doctor import Finding, examine_node
-from agent.doctorcluster import examine_cluster, examine_paths, lane_addresses
+from agent.doctorcluster import examine_cluster, examine_paths, failure, lane_addresses
+from agent.doctorhost import DoctorHost
 from agent.options import Options
 from agent.run import configuration
 
@@ -16,11 +18,12 @@ _MARKS = {"ok": "ok     ", "warning": "WARNING", "error": "ERROR  "}
 
 def run(options: Options) -> int:
     """Print what is found, as it is found; 1 if anything is in error."""
-    bad = _tell("this node", examine_node(options))
+    host = DoctorHost(options)
+    bad = _tell("this node", examine_node(host, options))
     addresses, found = asyncio.run(_ask(options))
     bad |= _tell("the cluster", found)
     if addresses:
-        bad |= _tell("through the tunnel", examine_paths(addresses))
+        bad |= _tell("through the tunnel", examine_paths(host, addresses))
     return int(bad)
 
 
@@ -28,12 +31,12 @@ async def _ask(options: Options) -> tuple[dict[str, list[str]], list[Finding]]:
     try:
         api = ApiServer(await configuration(options))
     except KubeError as error:
-        return {}, [Finding("error", str(error), error.advice)]
+        return {}, [failure(error)]
     try:
-        found = await examine_cluster(api, options)
+        found = await examine_cluster(api, options, time.time)
         return await lane_addresses(api, options), found
     except KubeError as error:
-        return {}, [*found, Finding("error", str(error), error.advice)]
+        return {}, [*found, failure(error)]
     finally:
         await api.close()
 

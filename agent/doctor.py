@@ -1,27 +1,19 @@
-"""`wgpy-agent doctor`: what this node has, what it lacks, and what to do about it. Blocking.
+"""`wgpy-agent doctor`: what this node has, what it lacks, and what to do about it.
 
-Nothing is changed. It needs no running agent, and says more with one.
+Only questions to the host and judgements of the answers. It needs no running agent, and says more
+with one.
 """
 
-import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from errno import EADDRINUSE, EAFNOSUPPORT
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
-from agent.backend import probe_planes
-from agent.control import ControlError, Json, ask
-from agent.launcherclient import LauncherClient
+from agent.control import ControlError, Json
 from agent.machine import LANE_NAMES
 from agent.network.base import NetworkError
-from agent.network.cni import FILE, Cni
-from agent.network.firewall import open_firewall
-from agent.network.nft import is_available
-from agent.network.rtnetlink import device_names, open_rtnetlink, present_families
-from agent.network.sysctls import usable_families
+from agent.network.cni import FILE
 from agent.options import Options
-from wgpy import dataplane
-from wgpy.dataplane import DataPlaneError
+from wgpy.dataplane import Availability
 
 Verdict: TypeAlias = Literal["ok", "warning", "error"]
 
@@ -48,85 +40,94 @@ class Finding:
     advice: str = ""
 
 
-def examine_node(options: Options) -> Iterator[Finding]:
+class Host(Protocol):
+    """What a node has. Nothing is changed. NetworkError, OSError (DataPlaneError is one)."""
+
+    def planes(self) -> Availability: ...
+
+    def has_nftables(self) -> bool:
+        """False: it has iptables. NetworkError if neither."""
+
+    def families(self) -> Sequence[int]:
+        """Versions of IP that the kernel has."""
+
+    def usable_families(self) -> Sequence[int]:
+        """Those of them that this host is to have."""
+
+    def is_free(self, port: int) -> bool:
+        """Whether nobody has the UDP port."""
+
+    def listens(self, name: str, port: int) -> bool:
+        """Whether the WireGuard interface `name` has it."""
+
+    def devices(self) -> Sequence[str]:
+        """Names of all interfaces."""
+
+    def preceding(self) -> Sequence[str]:
+        """Files that the container runtime takes instead of ours."""
+
+    def status(self) -> Json:
+        """What the agent of this node has to say. ControlError."""
+
+    def path_mtu(self, address: str) -> int:
+        """Bytes of the largest packet to `address`, as far as this host knows; 0: no route."""
+
+    def comes_through(self, address: str, size: int) -> bool:
+        """Whether a packet of `size` bytes gets there in one piece."""
+
+
+def examine_node(host: Host, options: Options) -> Iterator[Finding]:
     """All that can be seen from this node alone."""
     for check in (_planes, _filter, _families, _ports, _other_agents, _other_networks, _agent):
         try:
-            yield from check(options)
-        except (NetworkError, DataPlaneError, OSError) as error:
+            yield from check(host, options)
+        except (NetworkError, OSError) as error:
             yield Finding("error", str(error))
 
 
-def _planes(options: Options) -> Iterator[Finding]:
-    starter = LauncherClient(options.launcher) if options.launcher else None
-    found = probe_planes(starter)
+def _planes(host: Host, options: Options) -> Iterator[Finding]:
+    found = host.planes()
     for name, reason in (("kernel", found.kernel_reason), ("userspace", found.userspace_reason)):
-        wanted = options.dataplane in ("auto", name) and found.best in (None, name)
         if not reason:
             yield Finding("ok", f"the {name} data plane is available")
         elif found.best is None or options.dataplane == name:
             yield Finding("error", f"no {name} data plane: {reason}", "see docs/troubleshooting.md")
         else:
-            yield Finding("ok" if not wanted else "warning", f"no {name} data plane: {reason}")
+            yield Finding("ok", f"no {name} data plane: {reason}")
 
 
-def _filter(_: Options) -> Iterator[Finding]:
-    if is_available():
+def _filter(host: Host, _: Options) -> Iterator[Finding]:
+    if host.has_nftables():
         yield Finding("ok", "nftables works")
-        return
-    open_firewall()
-    what = "nftables is missing: iptables is used, and pods of this node can pose as each other"
-    yield Finding("warning", what, "install nftables")
+    else:
+        what = "nftables is missing: iptables is used, and pods of this node can pose as each other"
+        yield Finding("warning", what, "install nftables")
 
 
-def _families(options: Options) -> Iterator[Finding]:
-    if 6 in usable_families(options.proc_sys):
+def _families(host: Host, _: Options) -> Iterator[Finding]:
+    if 6 in host.usable_families():
         yield Finding("ok", "this host has IPv4 and IPv6")
-    elif 6 in present_families():
+    elif 6 in host.families():
         advice = "fine, if the cluster has none; else set net.ipv6.conf.all.disable_ipv6 to 0"
         yield Finding("warning", "IPv6 is switched off on this host", advice)
     else:
         yield Finding("warning", "this host has no IPv6", "fine, if the cluster has none")
 
 
-def _ports(options: Options) -> Iterator[Finding]:
+def _ports(host: Host, options: Options) -> Iterator[Finding]:
     for name, port in zip(LANE_NAMES, options.ports, strict=True):
-        if _is_free(port):
+        if host.is_free(port):
             yield Finding("ok", f"UDP port {port} is free")
-        elif _listens(name, port):
+        elif host.listens(name, port):
             yield Finding("ok", f"UDP port {port} is {name}'s")
         else:
             advice = f"find it with: ss -ulpn sport = {port}; or choose another --port on all nodes"
             yield Finding("error", f"UDP port {port} is somebody else's", advice)
 
 
-def _is_free(port: int) -> bool:
-    for family, any_address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
-        try:
-            with socket.socket(family, socket.SOCK_DGRAM) as sock:
-                if family == socket.AF_INET6:
-                    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                sock.bind((any_address, port))
-        except OSError as error:
-            if error.errno == EADDRINUSE:
-                return False
-            if error.errno != EAFNOSUPPORT:
-                raise
-    return True
-
-
-def _listens(name: str, port: int) -> bool:
-    try:
-        return dataplane.get_interface(name).listen_port == port
-    except DataPlaneError:
-        return False
-
-
-def _other_agents(_: Options) -> Iterator[Finding]:
-    with open_rtnetlink() as ip:
-        names = sorted(device_names(ip).values())
+def _other_agents(host: Host, _: Options) -> Iterator[Finding]:
     found = False
-    for name in names:
+    for name in sorted(host.devices()):
         whose = next((who for start, who in _OTHERS.items() if name.startswith(start)), None)
         if whose is not None:
             found = True
@@ -138,8 +139,8 @@ def _other_agents(_: Options) -> Iterator[Finding]:
         yield Finding("ok", "no interface of another pod network")
 
 
-def _other_networks(options: Options) -> Iterator[Finding]:
-    before = Cni(options.cni_directory).preceded_by()
+def _other_networks(host: Host, options: Options) -> Iterator[Finding]:
+    before = host.preceding()
     for name in before:
         what = f"the container runtime takes {name} before {FILE}"
         yield Finding("error", what, f"remove {options.cni_directory / name}")
@@ -147,9 +148,9 @@ def _other_networks(options: Options) -> Iterator[Finding]:
         yield Finding("ok", f"no file of the container runtime comes before {FILE}")
 
 
-def _agent(options: Options) -> Iterator[Finding]:
+def _agent(host: Host, options: Options) -> Iterator[Finding]:
     try:
-        told: Json = ask(options.control, "status")["status"]
+        told = host.status()
     except ControlError as error:
         yield Finding("warning", str(error))
         return

@@ -15,7 +15,8 @@ _log = logging.getLogger(__name__)
 Kind: TypeAlias = Literal["Normal", "Warning"]
 COMPONENT = "wgpy-agent"
 # Where Kubernetes keeps Events of what is in no namespace.
-_PATH = "/api/v1/namespaces/default/events"
+NAMESPACE = "default"
+_PATH = f"/api/v1/namespaces/{NAMESPACE}/events"
 # Of one series, seconds between two writes.
 _QUIET = 60.0
 # Series known at once, and writes in `_QUIET` seconds: a storm here is no storm at the API server.
@@ -96,7 +97,7 @@ class Events:
         return {
             "apiVersion": "v1",
             "kind": "Event",
-            "metadata": {"name": series.name, "namespace": "default"},
+            "metadata": {"name": series.name, "namespace": NAMESPACE},
             "involvedObject": about,
             "type": kind,
             "reason": reason,
