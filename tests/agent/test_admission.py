@@ -19,6 +19,8 @@ POLICY: Json = find(
     build(MANIFESTS / "admission"), "ValidatingAdmissionPolicy", "wgpy-agent-own-objects"
 )["spec"]
 
+_EVENTS = "an agent writes Events about its own node only"
+
 
 def evaluate(expression: str, context: Json) -> Any:
     environment = celpy.Environment()
@@ -26,8 +28,20 @@ def evaluate(expression: str, context: Json) -> Any:
     return program.evaluate({name: json_to_cel(value) for name, value in context.items()})
 
 
-def refusals(user: Json, group: str, resource: str, operation: str, written: Json) -> list[str]:
-    """Messages of what fails, as the API server goes about it; an error is a refusal too."""
+def refusals(
+    user: Json,
+    group: str,
+    resource: str,
+    operation: str,
+    written: Json,
+    *,
+    before: Json | None = None,
+    namespace: str | None = None,
+) -> list[str]:
+    """Messages of what fails, as the API server goes about it; an error is a refusal too.
+
+    An update is of `before`, or of something that was as it will be; Events are in `default`.
+    """
     # A subresource is matched together with its resource, and told apart.
     rules = POLICY["matchConstraints"]["resourceRules"]
     if not any(
@@ -43,8 +57,10 @@ def refusals(user: Json, group: str, resource: str, operation: str, written: Jso
         "resource": {"group": group, "resource": plain},
         "subResource": subresource,
         "operation": operation,
+        "namespace": ("default" if plain == "events" else "") if namespace is None else namespace,
     }
-    context: Json = {"request": request, "object": written}
+    old = (before or written) if operation == "UPDATE" else None
+    context: Json = {"request": request, "object": written, "oldObject": old}
     if not all(evaluate(one["expression"], context) for one in POLICY["matchConditions"]):
         return []
     context["variables"] = {
@@ -70,8 +86,8 @@ def named(name: str) -> Json:
     return {"metadata": {"name": name}}
 
 
-def event(node: str) -> Json:
-    return {"metadata": {"name": "e"}, "involvedObject": {"kind": "Node", "name": node}}
+def event(node: str, kind: str = "Node") -> Json:
+    return {"metadata": {"name": "e"}, "involvedObject": {"kind": kind, "name": node}}
 
 
 WRITES = [
@@ -111,6 +127,47 @@ def test_a_token_that_is_bound_to_no_node_writes_nothing(
         assert "this token is not bound to a node" in said
 
 
+@pytest.mark.parametrize("resource", [PLURAL, f"{PLURAL}/status"])
+def test_a_name_that_the_server_shall_make_is_not_the_node_s(resource: str) -> None:
+    """Neither where it is not made yet nor where it is; it begins with the node's."""
+    said = ["an agent writes the WireGuardNode of its own node only"]
+    for metadata in (
+        {"generateName": "me"},
+        {"generateName": "me", "name": ""},
+        {"generateName": "me", "name": "mex7k2p"},
+    ):
+        for operation in ("CREATE", "UPDATE"):
+            written = {"metadata": metadata}
+            assert refusals(token("me"), GROUP, resource, operation, written) == said
+
+
+def test_an_event_may_have_a_name_that_the_server_makes() -> None:
+    """What it is called says nothing of what it is about."""
+    mine, other = ({**event(node), "metadata": {"generateName": "me."}} for node in ("me", "other"))
+    assert refusals(token("me"), "", "events", "CREATE", mine) == []
+    assert refusals(token("me"), "", "events", "CREATE", other) == [_EVENTS]
+
+
+@pytest.mark.parametrize("operation", ["CREATE", "UPDATE"])
+@pytest.mark.parametrize("kind", ["Pod", "node", "WireGuardNode", ""])
+def test_an_event_is_about_a_node_and_nothing_else_of_its_name(operation: str, kind: str) -> None:
+    assert refusals(token("me"), "", "events", operation, event("me", kind)) == [_EVENTS]
+
+
+@pytest.mark.parametrize("operation", ["CREATE", "UPDATE"])
+@pytest.mark.parametrize("namespace", ["kube-system", "wgpy-system", ""])
+def test_an_event_is_where_events_about_nodes_are(operation: str, namespace: str) -> None:
+    said = refusals(token("me"), "", "events", operation, event("me"), namespace=namespace)
+    assert said == ["an agent writes Events in the namespace default only"]
+
+
+def test_an_event_about_another_is_not_made_one_about_the_own_node() -> None:
+    """What it has told would be gone."""
+    for before in (event("other"), event("me", "Pod")):
+        said = refusals(token("me"), "", "events", "UPDATE", event("me"), before=before)
+        assert said == [_EVENTS]
+
+
 def test_others_than_agents_are_not_its_business() -> None:
     admin = {"username": "admin", "groups": ["system:masters"], "extra": {}}
     other = token("me", "system:serviceaccount:wgpy-system:other")
@@ -121,9 +178,7 @@ def test_others_than_agents_are_not_its_business() -> None:
 def test_a_write_that_fails_to_be_judged_is_refused() -> None:
     assert POLICY["failurePolicy"] == "Fail"
     # An Event about nothing.
-    assert refusals(token("me"), "", "events", "CREATE", named("e")) == [
-        "an agent writes Events about its own node only"
-    ]
+    assert refusals(token("me"), "", "events", "CREATE", named("e")) == [_EVENTS]
 
 
 def test_it_is_about_all_that_an_agent_may_write() -> None:
