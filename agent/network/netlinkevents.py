@@ -9,10 +9,10 @@ from struct import Struct
 from typing import TypeAlias
 
 from agent.network.base import PROTOCOL, RULE_PRIORITY, TABLE
+from agent.network.netlink import NUMBER, RECEIVE_SIZE, SIGNED, SOL_NETLINK, attributes, messages
 from wgpy.protocol.config import Network
 
 _NETLINK_NETFILTER = 12
-_SOL_NETLINK = 270
 _NETLINK_ADD_MEMBERSHIP = 1
 # Links, then addresses, routes, rules and settings of IPv4, and of IPv6.
 _ROUTE_GROUPS = (1, 5, 7, 8, 24, 9, 11, 19, 25)
@@ -30,8 +30,6 @@ _NETCONFA_IFINDEX = 1
 # The table's name, in messages about tables, chains, rules, sets and counters alike.
 _NFTA_TABLE = 1
 
-_HEADER = Struct("=IHHII")
-_ATTRIBUTE = Struct("=HH")
 _IFINFOMSG = Struct("=BxHiII")
 _IFADDRMSG = Struct("=BBBBI")
 # Family, length of destination and source, TOS, table, protocol, scope, type, flags.
@@ -40,9 +38,6 @@ _NETCONFMSG_SIZE = 4
 _NFGENMSG_SIZE = 4
 # Families of tables (linux/netfilter.h).
 _NFPROTO = {1: "inet", 2: "ip", 7: "bridge", 10: "ip6"}
-_NUMBER = Struct("=I")
-_SIGNED = Struct("=i")
-_RECEIVE_SIZE = 64 * 1024
 # Bytes that may wait while a pass is under way.
 _BUFFER = 1 << 20
 
@@ -114,7 +109,7 @@ def _subscribed(protocol: int, groups: tuple[int, ...]) -> socket.socket:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
         sock.bind((0, 0))
         for group in groups:
-            sock.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
+            sock.setsockopt(SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
     except BaseException:
         sock.close()
         raise
@@ -126,7 +121,7 @@ def drain(sock: socket.socket) -> Iterator[Message | None]:
     decode = _decode_route if sock.proto == socket.NETLINK_ROUTE else _decode_nft
     while True:
         try:
-            data = sock.recv(_RECEIVE_SIZE)
+            data = sock.recv(RECEIVE_SIZE)
         except BlockingIOError:
             return
         except OSError as error:
@@ -134,14 +129,9 @@ def drain(sock: socket.socket) -> Iterator[Message | None]:
                 raise
             yield None
             continue
-        offset = 0
-        while offset + _HEADER.size <= len(data):
-            length, kind, *_ = _HEADER.unpack_from(data, offset)
-            if length < _HEADER.size:
-                break
-            if message := decode(kind, data[offset + _HEADER.size : offset + length]):
+        for kind, body in messages(data):
+            if message := decode(kind, body):
                 yield message
-            offset += -(-length // 4) * 4
 
 
 def _decode_route(kind: int, body: bytes) -> Message | None:
@@ -149,54 +139,43 @@ def _decode_route(kind: int, body: bytes) -> Message | None:
     match kind & ~3:
         case 16:  # RTM_NEWLINK
             _, _, index, _, _ = _IFINFOMSG.unpack_from(body)
-            found = _attributes(body, _IFINFOMSG.size)
-            (mtu,) = _NUMBER.unpack(found.get(_IFLA_MTU, bytes(4)))
-            (length,) = _NUMBER.unpack(found.get(_IFLA_TXQLEN, bytes(4)))
+            found = attributes(body, _IFINFOMSG.size)
+            (mtu,) = NUMBER.unpack(found.get(_IFLA_MTU, bytes(4)))
+            (length,) = NUMBER.unpack(found.get(_IFLA_TXQLEN, bytes(4)))
             return LinkEvent(index, _text(found.get(_IFLA_IFNAME, b"")), gone, mtu, length)
         case 20:  # RTM_NEWADDR
             return AddressEvent(_IFADDRMSG.unpack_from(body)[4])
         case 24:  # RTM_NEWROUTE
             return _decode_route_event(body)
         case 32:  # RTM_NEWRULE
-            found = _attributes(body, _RTMSG.size)
+            found = attributes(body, _RTMSG.size)
             ours = found.get(_FRA_PROTOCOL) == bytes([PROTOCOL])
-            return RuleEvent(ours or found.get(_FRA_PRIORITY) == _NUMBER.pack(RULE_PRIORITY))
+            return RuleEvent(ours or found.get(_FRA_PRIORITY) == NUMBER.pack(RULE_PRIORITY))
         case 80:  # RTM_NEWNETCONF
-            found = _attributes(body, _NETCONFMSG_SIZE)
-            (number,) = _SIGNED.unpack(found.get(_NETCONFA_IFINDEX, bytes(4)))
+            found = attributes(body, _NETCONFMSG_SIZE)
+            (number,) = SIGNED.unpack(found.get(_NETCONFA_IFINDEX, bytes(4)))
             return SettingEvent(number if number > 0 else None)
     return None
 
 
 def _decode_route_event(body: bytes) -> RouteEvent:
     family, length, _, _, table, protocol, *_ = _RTMSG.unpack_from(body)
-    found = _attributes(body, _RTMSG.size)
+    found = attributes(body, _RTMSG.size)
     prefix: Network | None = None
     if destination := found.get(_RTA_DST):
         kind = IPv6Network if family == socket.AF_INET6 else IPv4Network
         prefix = kind((destination, length))
     if full := found.get(_RTA_TABLE):
-        (table,) = _NUMBER.unpack(full)
+        (table,) = NUMBER.unpack(full)
     return RouteEvent(prefix, protocol == PROTOCOL or table == TABLE, table)
 
 
 def _decode_nft(kind: int, body: bytes) -> Message | None:
     if kind >> 8 != _NFNL_SUBSYS_NFTABLES:
         return None
-    name = _attributes(body, _NFGENMSG_SIZE).get(_NFTA_TABLE)
+    name = attributes(body, _NFGENMSG_SIZE).get(_NFTA_TABLE)
     # The end of a transaction names no table, only numbers.
     return TableEvent(f"{_NFPROTO.get(body[0])} {_text(name)}") if name is not None else None
-
-
-def _attributes(body: bytes, offset: int) -> dict[int, bytes]:
-    found = {}
-    while offset + _ATTRIBUTE.size <= len(body):
-        size, kind = _ATTRIBUTE.unpack_from(body, offset)
-        if size < _ATTRIBUTE.size:
-            break
-        found[kind & 0x3FFF] = body[offset + _ATTRIBUTE.size : offset + size]
-        offset += -(-size // 4) * 4
-    return found
 
 
 def _text(value: bytes) -> str:

@@ -2,19 +2,33 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 from socket import AF_INET, AF_INET6
+from struct import Struct
 from typing import Any
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from agent.network.base import PROTOCOL, Address, NetworkError, Report
+from agent.network.netlink import NUMBER, attributes, dump
 from wgpy.protocol.config import Network
 
 MAIN = 254
 # linux/rtnetlink.h
+_RTM_GETROUTE = 26
+# Family, length of destination and source, TOS, table, protocol, scope, type, flags.
+_RTMSG = Struct("=8BI")
+_RTM_F_CLONED = 0x200
+_RTA_DST = 1
+_RTA_OIF = 4
+_RTA_GATEWAY = 5
+_RTA_PRIORITY = 6
+_RTA_PREFSRC = 7
+_RTA_METRICS = 8
+_RTA_TABLE = 15
+_RTAX_MTU = 2
 _RTN_UNICAST = 1
 _RTN_UNREACHABLE = 7
 _RT_SCOPE_LINK = 253
@@ -25,6 +39,10 @@ _BEST_METRIC = {4: 0, 6: 1}
 # Loses against everybody who has a route.
 GUARD_METRIC = 1 << 31
 FAMILIES = {4: AF_INET, 6: AF_INET6}
+_KINDS: dict[int, tuple[type[Network], type[Address], bytes]] = {
+    AF_INET: (IPv4Network, IPv4Address, bytes(4)),
+    AF_INET6: (IPv6Network, IPv6Address, bytes(16)),
+}
 # Not there when the kernel was started with ipv6.disable=1.
 _IPV6 = Path("/proc/thread-self/net/if_inet6")
 
@@ -80,27 +98,37 @@ def own_routes(ip: Any) -> list[KernelRoute]:
     names = device_names(ip)
     found = []
     for version in present_families():
-        family = FAMILIES[version]
-        for route in ip.get_routes(family=family, proto=PROTOCOL):
-            if route["type"] in (_RTN_UNICAST, _RTN_UNREACHABLE):
-                found.append(_from_kernel(route, names))
+        asked = _RTMSG.pack(FAMILIES[version], 0, 0, 0, 0, PROTOCOL, 0, 0, 0)
+        routes = (route_from_kernel(told, names) for told in dump(_RTM_GETROUTE, asked))
+        found += [route for route in routes if route is not None]
     return found
 
 
-def _from_kernel(route: Any, names: dict[int, str]) -> KernelRoute:
-    zero = "::" if route["family"] == AF_INET6 else "0.0.0.0"
-    metrics = route.get_attr("RTA_METRICS")
-    source, gateway = route.get_attr("RTA_PREFSRC"), route.get_attr("RTA_GATEWAY")
-    reachable = route["type"] == _RTN_UNICAST
+def route_from_kernel(told: bytes, names: dict[int, str]) -> KernelRoute | None:
+    """What a message (rtmsg) tells, if that is a route of ours; `names` of links, by index."""
+    family, length, _, _, table, protocol, _, kind, flags = _RTMSG.unpack_from(told)
+    # What is cloned is what the kernel has learnt about the path of a route.
+    if protocol != PROTOCOL or flags & _RTM_F_CLONED:
+        return None
+    if kind not in (_RTN_UNICAST, _RTN_UNREACHABLE):
+        return None
+    network, address, zero = _KINDS[family]
+    values = attributes(told, _RTMSG.size)
+    metrics = attributes(values.get(_RTA_METRICS, b""), 0)
+    source, gateway = values.get(_RTA_PREFSRC), values.get(_RTA_GATEWAY)
     return KernelRoute(
-        prefix=ip_network(f"{route.get_attr('RTA_DST') or zero}/{route['dst_len']}"),
-        table=route.get_attr("RTA_TABLE") or route["table"],
-        metric=route.get_attr("RTA_PRIORITY") or 0,
-        device=names.get(route.get_attr("RTA_OIF"), "?") if reachable else None,
-        mtu=(metrics.get_attr("RTAX_MTU") if metrics else None) or 0,
-        source=ip_address(source) if source else None,
-        gateway=ip_address(gateway) if gateway else None,
+        prefix=network((values.get(_RTA_DST, zero), length)),
+        table=_number(values, _RTA_TABLE) or table,
+        metric=_number(values, _RTA_PRIORITY),
+        device=names.get(_number(values, _RTA_OIF), "?") if kind == _RTN_UNICAST else None,
+        mtu=_number(metrics, _RTAX_MTU),
+        source=address(source) if source else None,
+        gateway=address(gateway) if gateway else None,
     )
+
+
+def _number(values: dict[int, bytes], which: int) -> int:
+    return int(NUMBER.unpack(values[which])[0]) if which in values else 0
 
 
 def put_routes(
