@@ -87,8 +87,8 @@ class Reconciler:
         self._timing = timing
         self._decisions: Decisions | None = None
         self._mtus: dict[Address, int] = {}
-        # Of which endpoints, and when.
-        self._measured: frozenset[Address] | None = None
+        # Of which endpoints, and when all of them.
+        self._measured: frozenset[Address] = frozenset()
         self._measured_at = -inf
         self._paths_changed = False
 
@@ -130,12 +130,16 @@ class Reconciler:
     def _path_mtus(
         self, published: Mapping[str, WireGuardNode], look: frozenset[str] | None
     ) -> dict[Address, int]:
-        """Measured when there are others, at each look at everything, and when paths change."""
+        """All at each look at everything and when paths change, and those that are new at once."""
         endpoints = frozenset(a for node in published.values() for a in node.endpoints)
         now = self._clock()
         self._paths_changed |= look is not None and "paths" in look
         rested = now - self._measured_at >= _BETWEEN_MEASURES
-        if look is None or endpoints != self._measured or (self._paths_changed and rested):
+        if look is None or (self._paths_changed and rested):
             self._mtus = self._machine.path_mtus(endpoints)
             self._measured, self._measured_at, self._paths_changed = endpoints, now, False
+        elif endpoints != self._measured:
+            known = {a: mtu for a, mtu in self._mtus.items() if a in endpoints}
+            self._mtus = known | self._machine.path_mtus(endpoints - self._measured)
+            self._measured = endpoints
         return self._mtus

@@ -141,7 +141,7 @@ def test_devices_whose_keys_nobody_knows_are_not_adopted() -> None:
     assert not set(last.decision.plan.lanes) & set(result.decision.plan.lanes)
 
 
-def test_paths_are_measured_when_endpoints_change_and_at_a_full_look() -> None:
+def test_paths_are_measured_all_at_a_full_look_and_each_when_it_is_new() -> None:
     rig = Rig()
     one, other = ip_address("192.0.2.2"), ip_address("192.0.2.3")
     alone = replace(EVERYTHING, published={"peer": published("peer", one)})
@@ -151,10 +151,14 @@ def test_paths_are_measured_when_endpoints_change_and_at_a_full_look() -> None:
     rig.turn(alone, frozenset({"routes"}))
     assert rig.host.measured == [{one}]
     result = rig.turn(replace(EVERYTHING, published=both))
-    assert rig.host.measured == [{one}, {one, other}]
-    rig.turn(replace(EVERYTHING, published=both), None)
-    assert rig.host.measured == [{one}, {one, other}, {one, other}]
+    assert rig.host.measured == [{one}, {other}]
     assert {route.mtu for route in result.decision.desired.pod_routes} == {1380}
+    rig.turn(replace(EVERYTHING, published=both), None)
+    assert rig.host.measured == [{one}, {other}, {one, other}]
+    # Who comes back has perhaps moved.
+    rig.turn(alone)
+    rig.turn(replace(EVERYTHING, published=both))
+    assert rig.host.measured[3:] == [set(), {other}]
 
 
 def test_paths_that_change_are_measured_at_once_and_then_now_and_then() -> None:
