@@ -17,7 +17,7 @@ from wgpy.protocol.config import AllowedIPChange, Endpoint, Network, Secret
 ScopeResolver: TypeAlias = Callable[[str], int]
 
 _KEY_HEX_LEN = 64
-# Who asks a device asks again, and gets the same allowed IPs: those of 10,000 peers, some each.
+# Who asks a device asks again, and gets the same endpoints and allowed IPs: of 10,000 peers, some.
 _NETWORKS = 1 << 16
 
 
@@ -76,16 +76,26 @@ def parse_endpoint(value: str, scope: ScopeResolver) -> Endpoint:
             raise ValueError
         if host.startswith("[") and host.endswith("]"):
             text, percent, zone = host[1:-1].partition("%")
-            address = IPv6Address(text)
+            told, is_link_local = _ipv6_host(text)
             index = _scope_index(zone, scope) if percent else 0
-            return Endpoint(
-                _address_text(address), parse_u16(port), index if address.is_link_local else 0
-            )
-        return Endpoint(str(IPv4Address(host)), parse_u16(port))
+            return Endpoint(told, parse_u16(port), index if is_link_local else 0)
+        return Endpoint(_ipv4_host(host), parse_u16(port))
     except ValueError:
         raise ValueError(
             f"expected IPV4:PORT, [IPV6]:PORT or [IPV6%SCOPE]:PORT, found {shown(value)}"
         ) from None
+
+
+@lru_cache(_NETWORKS)
+def _ipv4_host(text: str) -> str:
+    return str(IPv4Address(text))
+
+
+@lru_cache(_NETWORKS)
+def _ipv6_host(text: str) -> tuple[str, bool]:
+    """As inet_ntop writes it, and whether a scope means something to it."""
+    address = IPv6Address(text)
+    return _address_text(address), address.is_link_local
 
 
 def _scope_index(zone: str, scope: ScopeResolver) -> int:
