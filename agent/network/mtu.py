@@ -5,12 +5,12 @@ learnt one from ICMP, or that of the interface the route leaves by.
 """
 
 from collections.abc import Iterable
-from typing import Any
 
 from pyroute2.netlink.exceptions import NetlinkError
 
 from agent.network.base import Address, explained
-from agent.network.rtnetlink import FAMILIES, open_rtnetlink
+from agent.network.netlink import Connection
+from agent.network.rtnetlink import open_rtnetlink, way_to
 
 # IP header, UDP header, WireGuard's header of 16 bytes and its tag of 16.
 OVERHEAD = {4: 20 + 8 + 32, 6: 40 + 8 + 32}
@@ -40,10 +40,10 @@ def path_mtus(endpoints: Iterable[Address]) -> dict[Address, int]:
     """
     found: dict[Address, int] = {}
     try:
-        with open_rtnetlink() as ip:
+        with open_rtnetlink() as ip, Connection() as kernel:
             links = {link["index"]: link.get_attr("IFLA_MTU") for link in ip.get_links()}
             for endpoint in endpoints:
-                outer = _outer_mtu(ip, endpoint, links)
+                outer = _outer_mtu(kernel, endpoint, links)
                 if outer:
                     found[endpoint] = inner_mtu(outer, endpoint.version)
     except (OSError, NetlinkError) as error:
@@ -51,11 +51,9 @@ def path_mtus(endpoints: Iterable[Address]) -> dict[Address, int]:
     return found
 
 
-def _outer_mtu(ip: Any, endpoint: Address, links: dict[int, int]) -> int:
+def _outer_mtu(kernel: Connection, endpoint: Address, links: dict[int, int]) -> int:
     try:
-        (route, *_) = ip.route("get", family=FAMILIES[endpoint.version], dst=str(endpoint))
+        link, learnt = way_to(kernel, endpoint)
     except NetlinkError:
         return 0  # no route, or no such family
-    metrics = route.get_attr("RTA_METRICS")
-    learnt = metrics.get_attr("RTAX_MTU") if metrics else None
-    return int(learnt or links.get(route.get_attr("RTA_OIF"), 0))
+    return learnt or links.get(link, 0)

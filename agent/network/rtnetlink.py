@@ -12,12 +12,12 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from agent.network.base import PROTOCOL, Address, NetworkError, Report
-from agent.network.netlink import NUMBER, attributes, dump
+from agent.network.netlink import CREATE, NUMBER, REPLACE, Connection, attributes, packed
 from wgpy.protocol.config import Network
 
 MAIN = 254
 # linux/rtnetlink.h
-_RTM_GETROUTE = 26
+_RTM_NEWROUTE, _RTM_DELROUTE, _RTM_GETROUTE = 24, 25, 26
 # Family, length of destination and source, TOS, table, protocol, scope, type, flags.
 _RTMSG = Struct("=8BI")
 _RTM_F_CLONED = 0x200
@@ -31,6 +31,7 @@ _RTA_TABLE = 15
 _RTAX_MTU = 2
 _RTN_UNICAST = 1
 _RTN_UNREACHABLE = 7
+_RT_SCOPE_UNIVERSE = 0
 _RT_SCOPE_LINK = 253
 # For deleting: of whichever scope.
 _RT_SCOPE_NOWHERE = 255
@@ -96,12 +97,29 @@ def device_names(ip: Any) -> dict[int, str]:
 def own_routes(ip: Any) -> list[KernelRoute]:
     """All routes of our protocol number, of both families and all tables."""
     names = device_names(ip)
-    found = []
-    for version in present_families():
-        asked = _RTMSG.pack(FAMILIES[version], 0, 0, 0, 0, PROTOCOL, 0, 0, 0)
-        routes = (route_from_kernel(told, names) for told in dump(_RTM_GETROUTE, asked))
-        found += [route for route in routes if route is not None]
-    return found
+    with Connection() as kernel:
+        told = [
+            message
+            for version in present_families()
+            for message in kernel.dump(_RTM_GETROUTE, _asked(FAMILIES[version], PROTOCOL))
+        ]
+    routes = (route_from_kernel(message, names) for message in told)
+    return [route for route in routes if route is not None]
+
+
+def _asked(family: int, protocol: int = 0, length: int = 0) -> bytes:
+    return _RTMSG.pack(family, length, 0, 0, 0, protocol, 0, 0, 0)
+
+
+def way_to(kernel: Connection, address: Address) -> tuple[int, int]:
+    """Index of the link by which packets leave for `address`, and the MTU that is known of their
+    path, 0 for the link's. NetlinkError: no route, or no such family.
+    """
+    asked = _asked(FAMILIES[address.version], length=address.max_prefixlen)
+    told, *_ = kernel.ask(_RTM_GETROUTE, asked + packed({_RTA_DST: address.packed}))
+    values = attributes(told, _RTMSG.size)
+    metrics = attributes(values.get(_RTA_METRICS, b""), 0)
+    return _number(values, _RTA_OIF), _number(metrics, _RTAX_MTU)
 
 
 def route_from_kernel(told: bytes, names: dict[int, str]) -> KernelRoute | None:
@@ -142,59 +160,63 @@ def put_routes(
     present = set(existing)
     occupied = {route.slot: route for route in present}
     indexes = {name: index for index, name in device_names(ip).items()}
-    for slot, route in slots.items():
-        if route in present:
-            continue
-        with report.step(f"route {route.prefix}"):
-            ip.route("replace", **_to_kernel(route, indexes))
-            before = occupied.get(slot)
-            present.discard(before or route)
-            what = f"was {before}" if before else "was missing"
-            report.changed.append(f"route {route} is set, it {what}")
-    for route in present - set(slots.values()):
-        with report.step(f"route {route.prefix}"):
-            _delete(ip, route, indexes)
-            report.changed.append(f"route {route} is removed")
+    with Connection() as kernel:
+        for slot, route in slots.items():
+            if route in present:
+                continue
+            with report.step(f"route {route.prefix}"):
+                kernel.ask(_RTM_NEWROUTE, _to_kernel(route, indexes), CREATE | REPLACE)
+                before = occupied.get(slot)
+                present.discard(before or route)
+                what = f"was {before}" if before else "was missing"
+                report.changed.append(f"route {route} is set, it {what}")
+        for route in present - set(slots.values()):
+            with report.step(f"route {route.prefix}"):
+                _delete(ip, kernel, route, indexes)
+                report.changed.append(f"route {route} is removed")
 
 
-def _delete(ip: Any, route: KernelRoute, indexes: dict[str, int]) -> None:
+def _delete(ip: Any, kernel: Connection, route: KernelRoute, indexes: dict[str, int]) -> None:
+    # A device's routes of whichever type.
+    kind = 0 if route.device else _RTN_UNREACHABLE
     try:
-        ip.route("del", **_identity(route, indexes), scope=_RT_SCOPE_NOWHERE)
+        kernel.ask(
+            _RTM_DELROUTE, _message(route, kind, _RT_SCOPE_NOWHERE, _identity(route, indexes))
+        )
     except NetlinkError:
         # With its interface it may have gone by itself.
         if route in own_routes(ip):
             raise
 
 
-def _to_kernel(route: KernelRoute, indexes: dict[str, int]) -> dict[str, Any]:
-    words = _identity(route, indexes)
+def _to_kernel(route: KernelRoute, indexes: dict[str, int]) -> bytes:
+    values = _identity(route, indexes)
     if route.device is None:
-        return words
-    if "oif" not in words:
+        return _message(route, _RTN_UNREACHABLE, _RT_SCOPE_UNIVERSE, values)
+    if _RTA_OIF not in values:
         raise NetworkError(f"route {route.prefix}: there is no interface {route.device}")
-    if route.prefix.version == 4:
-        words["scope"] = _RT_SCOPE_LINK
     if route.mtu:
-        words["metrics"] = {"mtu": route.mtu}
+        values[_RTA_METRICS] = packed({_RTAX_MTU: NUMBER.pack(route.mtu)})
     if route.source:
-        words["prefsrc"] = str(route.source)
-    return words
+        values[_RTA_PREFSRC] = route.source.packed
+    scope = _RT_SCOPE_LINK if route.prefix.version == 4 else _RT_SCOPE_UNIVERSE
+    return _message(route, _RTN_UNICAST, scope, values)
 
 
-def _identity(route: KernelRoute, indexes: dict[str, int]) -> dict[str, Any]:
+def _identity(route: KernelRoute, indexes: dict[str, int]) -> dict[int, bytes]:
     """As much as says which route is meant, also of one that others have altered."""
-    words: dict[str, Any] = {
-        "family": FAMILIES[route.prefix.version],
-        "dst": str(route.prefix),
-        "table": route.table,
-        "proto": PROTOCOL,
-        "priority": route.metric,
-    }
-    if route.device is None:
-        words["type"] = "unreachable"
-    elif route.device in indexes:
-        words["oif"] = indexes[route.device]
-    return words
+    values = {_RTA_TABLE: NUMBER.pack(route.table), _RTA_PRIORITY: NUMBER.pack(route.metric)}
+    if route.prefix.prefixlen:
+        values[_RTA_DST] = route.prefix.network_address.packed
+    if route.device in indexes:
+        values[_RTA_OIF] = NUMBER.pack(indexes[route.device])
+    return values
+
+
+def _message(route: KernelRoute, kind: int, scope: int, values: dict[int, bytes]) -> bytes:
+    family, length = FAMILIES[route.prefix.version], route.prefix.prefixlen
+    # The table is an attribute: those above 255 have no place here.
+    return _RTMSG.pack(family, length, 0, 0, 0, PROTOCOL, scope, kind, 0) + packed(values)
 
 
 def open_rtnetlink() -> Any:
