@@ -6,8 +6,10 @@ import asyncio
 import json
 import ssl
 import threading
-from collections import Counter
-from collections.abc import Callable, Coroutine
+import time
+from base64 import urlsafe_b64decode
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
@@ -31,10 +33,21 @@ _PASSED_ON = ("Authorization", "Content-Type", "Accept", "User-Agent")
 
 @dataclass(frozen=True)
 class Call:
-    """One request, as far as it tells them apart."""
+    """What is asked for, as far as it tells that apart."""
 
     verb: str  # get, list, watch, create, patch
     resource: str  # nodes, secrets, ...
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call: when it came, by the monotonic clock, and the pod that made it."""
+
+    at: float
+    pod: str
+    call: Call
+    # It was refused, made to wait, or got an old list.
+    spoilt: bool
 
 
 # What is done to a request: nothing, a status to refuse it with, or seconds to wait before.
@@ -42,10 +55,10 @@ Spoil = Callable[[Call], int | float | None]
 
 
 class Trouble:
-    """Serves on `port` of loopback until it is closed; `calls` counts what has come."""
+    """Serves on `port` of loopback until it is closed; `requests` are those that have come."""
 
     def __init__(self, control_plane: ControlPlane) -> None:
-        self.calls: Counter[Call] = Counter()
+        self.requests: list[Request] = []
         self._spoil: Spoil = lambda call: None
         # Lists as they were, while old ones are served.
         self._old: dict[str, bytes] | None = None
@@ -54,6 +67,11 @@ class Trouble:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         self.port: int = self._call(self._start())
+
+    @property
+    def calls(self) -> Counter[Call]:
+        """How often each was made."""
+        return Counter(request.call for request in self.requests)
 
     def spoil(self, how: Spoil) -> None:
         """From now on."""
@@ -98,16 +116,17 @@ class Trouble:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         call = _call_of(request)
-        self.calls[call] += 1
         spoilt = self._spoil(call)
+        old = (self._old or {}).get(request.path) if call.verb == "list" else None
+        self.requests.append(
+            Request(time.monotonic(), _pod_of(request), call, (spoilt, old) != (None, None))
+        )
         if isinstance(spoilt, float):
             await asyncio.sleep(spoilt)
         elif spoilt is not None:
             return _refusal(spoilt, call)
-        if call.verb == "list" and self._old is not None and request.path in self._old:
-            return web.Response(
-                body=self._old[request.path], headers={"Content-Type": "application/json"}
-            )
+        if old is not None:
+            return web.Response(body=old, headers={"Content-Type": "application/json"})
         headers = {name: request.headers[name] for name in _PASSED_ON if name in request.headers}
         url = f"https://127.0.0.1:{self._control_plane.port}{request.raw_path}"
         try:
@@ -133,6 +152,29 @@ class Trouble:
             async for line in response.content:
                 await told.write(line)
         return told
+
+
+def busiest(requests: Iterable[Request], seconds: float) -> dict[str, int]:
+    """By pod, the most requests that it made in any stretch of time of that length."""
+    most: Counter[str] = Counter()
+    last: defaultdict[str, deque[float]] = defaultdict(deque)
+    for request in requests:
+        times = last[request.pod]
+        times.append(request.at)
+        while times[0] <= request.at - seconds:
+            times.popleft()
+        most[request.pod] = max(most[request.pod], len(times))
+    return dict(most)
+
+
+def _pod_of(request: web.Request) -> str:
+    """Whose token it is (a JWT, bound to a pod); empty for others."""
+    try:
+        claims = request.headers["Authorization"].split(".")[1]
+        told = json.loads(urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))
+        return str(told["kubernetes.io"]["pod"]["name"])
+    except (KeyError, IndexError, ValueError):
+        return ""
 
 
 def _call_of(request: web.Request) -> Call:
