@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from ipaddress import ip_network
 
+from agent.network.attachments import RESULTS, read_attachments
+from agent.network.neighbours import COUNTER, NeighboursDesired, neighbours_ruleset
+from agent.network.ruleset import COUNTERS, FirewallDesired, ruleset
+from interop.shell import run
 from tests.cluster.agents import Agents
+from tests.cluster.api import Json
 
 _LANES = ("wgpy0", "wgpy1")
 _SESSION = 180
@@ -28,7 +35,7 @@ def broken_invariants(agents: Agents, pod_cidrs: dict[int, list[str]]) -> list[s
             *_of_objects(agents, number),
             *_of_lanes(agents, number, devices, pod_cidrs),
             *_of_routes(agents, number, pod_cidrs),
-            *_of_filter(agents, number),
+            *_of_filter(agents, number, pod_cidrs),
         )
     ]
 
@@ -105,12 +112,55 @@ def _of_routes(agents: Agents, number: int, pod_cidrs: dict[int, list[str]]) -> 
             if not node.run(*guards).strip():
                 yield f"{cidr} has no guard"
         for prefix, words in there.items():
-            if "dev" in words and prefix not in wanted:
+            if set(_LANES) & set(words) and prefix not in wanted:
                 yield f"{prefix} is led into a lane and is nobody's"
 
 
-def _of_filter(agents: Agents, number: int) -> Iterator[str]:
-    tables = agents.cluster.nodes[number - 1].run("nft", "list", "tables")
-    for table in ("table inet wgpy", "table bridge wgpy"):
-        if table not in tables:
-            yield f"{table} is missing"
+def _of_filter(agents: Agents, number: int, pod_cidrs: dict[int, list[str]]) -> Iterator[str]:
+    """The tables are those that an agent makes which has never been there before."""
+    node = agents.cluster.nodes[number - 1]
+    links = {link["ifname"] for link in json.loads(node.run("ip", "-j", "link"))}
+    addresses = [a for other in agents.numbers for a in agents.cluster.internal_ips(other)]
+    own = FirewallDesired(
+        _LANES,
+        tuple(ip_network(cidr) for cidrs in pod_cidrs.values() for cidr in cidrs),
+        tuple(map(ip_network, pod_cidrs[number])),
+        tuple(map(ip_network, addresses)),
+    )
+    pods = NeighboursDesired(read_attachments(node.path(str(RESULTS)), links))
+    text = _table("inet wgpy", ruleset(own), *COUNTERS)
+    text += _table("bridge wgpy", neighbours_ruleset(pods), COUNTER)
+    wanted = _listed(run("unshare", "--net", "sh", "-c", _LIST_ANEW, stdin=text))
+    there = _listed(node.run("nft", "-j", "list", "ruleset"))
+    for family in ("inet", "bridge"):
+        if there[family] != wanted[family]:
+            odd = sorted({*there[family]} ^ {*wanted[family]}) or "rules in another order"
+            yield f"table {family} wgpy is not as it should be: {odd}"
+
+
+_LIST_ANEW = "nft -f - && nft -j list ruleset"
+
+
+def _table(name: str, rules: str, *counters: str) -> str:
+    declared = "\n".join(f"counter {counter} {{ }}" for counter in counters)
+    return f"table {name} {{\n{declared}\n{rules}\n}}\n"
+
+
+def _listed(text: str) -> dict[str, list[str]]:
+    """By family, what our tables have: sets, chains, and the rules of each chain in their order."""
+    found: dict[str, list[tuple[str, str]]] = {"inet": [], "bridge": []}
+    for entry in json.loads(text)["nftables"]:
+        ((kind, value),) = entry.items()
+        if value.get("table", value.get("name")) != "wgpy" or value["family"] not in found:
+            continue
+        # Of the kernel's own making.
+        kept: Json = {k: v for k, v in value.items() if k not in ("handle", "packets", "bytes")}
+        if "elem" in kept:
+            kept["elem"] = sorted(kept["elem"], key=json.dumps)
+        line = f"{kind} {json.dumps(kept)}"
+        found[value["family"]].append((kept.get("chain", line), line))
+    # Only among the rules of a chain the order says something.
+    return {
+        family: [line for _, line in sorted(lines, key=lambda line: line[0])]
+        for family, lines in found.items()
+    }

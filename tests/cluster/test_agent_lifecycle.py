@@ -112,7 +112,7 @@ def test_traffic_is_back_two_seconds_after_a_lane_was_lost(
 def _outage(agents: Agents, pods: list[Pod], what: str) -> float:
     """For how many seconds of packets the flow that lost most was without, when home is lost."""
     before = agents.daemons(2)
-    widen(agents)
+    widen(pods)
     with Flows(pods, _RATE) as flows:
         time.sleep(1)
         _lose(agents, what, "wgpy0")
