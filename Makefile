@@ -11,15 +11,16 @@ DEMO_TOOLS := iproute2 nftables containernetworking-plugins
 
 CHAOS := $(if $(SEED),WGPY_SEED=$(SEED)) $(if $(ROUNDS),WGPY_ROUNDS=$(ROUNDS))
 
-.PHONY: help demo picture test endure chaos scale check release interop bench docs links dev tools root clean
+.PHONY: help demo picture test endure chaos guests scale check release interop bench docs links dev tools root clean
 
 help:
 	@echo "make demo     a cluster on this machine, shown at work in a minute or two (root);"
 	@echo "              TUNNEL=1: only a tunnel between two network namespaces"
 	@echo "make picture  the demo's last screen, into docs/demo.svg (root)"
-	@echo "make test     all tests (root)"
-	@echo "make endure   the agent through outages of the API server, 20 minutes (root)"
+	@echo "make test     all tests but the long ones, which are below (root)"
+	@echo "make endure   the agent through outages of the API server and on old hosts, 20 minutes (root)"
 	@echo "make chaos    everything at random on six nodes; SEED=N plays a run again, ROUNDS=N (root)"
+	@echo "make guests   a cluster in a VM, on its kernel's data plane and on ours, half an hour (root)"
 	@echo "make scale    an agent among 1,000 and 5,000 nodes, into docs/scale.md (root)"
 	@echo "make check    lint, types, layering and unit tests (no root)"
 	@echo "make release  wheel and sdist into dist, after tries on fresh systems, 10 minutes (root)"
@@ -53,10 +54,14 @@ test: root dev tools
 	@sh scripts/tests.sh -m alone
 
 endure: root dev tools
-	@$(PYTHON) -m pytest -v -m endurance
+	@$(PYTHON) -m pytest -v -m endurance tests/cluster/test_agent_outages.py \
+		tests/cluster/test_agent_old_hosts.py
 
 chaos: root dev tools
-	@$(CHAOS) $(PYTHON) -m pytest -v -s -m endurance tests/cluster/test_agent_chaos.py
+	@$(CHAOS) $(PYTHON) -m pytest -v -s tests/cluster/test_agent_chaos.py
+
+guests: root dev tools
+	@$(PYTHON) -m pytest -v tests/system/test_agent_mixed.py
 
 scale: root dev tools
 	@$(PYTHON) -m tests.scale $(SCALE)
