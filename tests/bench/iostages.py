@@ -10,6 +10,7 @@ from tests.bench.stage import Stage
 from tests.system.tunhost import Namespace, open_tun
 from tun import HEADER_LEN, Tun
 from wgpy.device.incoming import Incoming
+from wgpy.device.options import DeviceOptions
 from wgpy.device.outgoing import Outgoing
 from wgpy.protocol.batch import datagram_size
 from wgpy.protocol.config import Endpoint
@@ -73,7 +74,8 @@ def _udp_stages(namespace: Namespace, datagram: int, segments: int) -> list[Stag
         sock.setblocking(False)
         sock.bind(("127.0.0.1", 0))
     path = Path(Endpoint(*theirs.getsockname()))
-    outgoing, incoming = Outgoing([ours], udp_gso=True), Incoming(theirs, udp_gro=True)
+    options = DeviceOptions()
+    outgoing, incoming = Outgoing([ours], options), Incoming(theirs, options)
     batch, view = memoryview(bytes(segments * datagram)), memoryview(bytearray(1 << 16))
 
     def drain() -> None:
