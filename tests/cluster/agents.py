@@ -27,6 +27,7 @@ CAPABLE = (
 _ROOT = Path(__file__).parents[2]
 _PATIENCE = 300.0
 _OBJECTS = "/apis/wgpy.io/v1alpha1/wireguardnodes"
+_ALL = ("sh", "-c", '"$@" 2>&1 || :', "all")
 _REBOOT = """
 ip link del wgpy-pods
 nft flush ruleset
@@ -156,11 +157,18 @@ class Agents:
 
     def run(self, number: int, *words: str) -> str:
         """Another command of `wgpy-agent` in the agent's pod of a node. CommandFailed."""
+        return self._run(number, *words)
+
+    def said(self, number: int, *words: str) -> str:
+        """All that such a command prints, also to standard error, whatever it exits with."""
+        return self._run(number, *words, through=_ALL)
+
+    def _run(self, number: int, *words: str, through: tuple[str, ...] = ()) -> str:
         node = self.cluster.nodes[number - 1]
         told = {**self._accounts.get(number, {}), "PYTHONPATH": str(_ROOT)}
         environment = [f"{name}={value}" for name, value in told.items()]
         prefix = self.prefixes.get(number, CAPABLE)
-        return node.run("env", *environment, *prefix, *AGENT, *words)
+        return node.run("env", *environment, *through, *prefix, *AGENT, *words)
 
     def wait_ready(self, timeout: float = _PATIENCE) -> None:
         """Each reaches all the others, and nothing moves any more."""

@@ -9,9 +9,11 @@ from base64 import b64decode
 from collections.abc import Iterator
 from pathlib import Path
 
+from agent.keys import LaneSecrets
 from tests.cluster.api import Api
 from tests.cluster.node import ACCOUNT, PRIVATE, Node
 from tests.cluster.secretscan import clamped
+from wgpy.protocol.config import Secret
 
 Found = dict[str, bytes]
 
@@ -56,16 +58,25 @@ class Processes:
 
 
 def live_secrets(nodes: list[Node]) -> Iterator[tuple[bytes, str]]:
-    """Private and preshared keys that the devices of the nodes have at this moment, with names."""
+    """Private, box and preshared keys of the nodes' devices at this moment, with names.
+
+    A device knows nothing of box keys: agents derive them, and the preshared keys from them.
+    """
     for node in nodes:
         for line in node.run("wg", "show", "all", "dump").splitlines():
             words = line.split("\t")
+            whose = f"of {node.name}'s {words[0]}"
             # Of a device: name, private key, public key, port, mark.
-            kind, text = ("private key", words[1]) if len(words) == 5 else ("PSK", words[2])
-            if text != "(none)":
-                key = b64decode(text)
-                secret = clamped(key) if kind == "private key" else key
-                yield secret, f"a {kind} of {node.name}'s {words[0]}"
+            is_device = len(words) == 5
+            text = words[1] if is_device else words[2]
+            if text == "(none)":
+                continue
+            key = b64decode(text)
+            if is_device:
+                yield clamped(key), f"a private key {whose}"
+                yield bytes(LaneSecrets(Secret(key)).box_key), f"a box key {whose}"
+            else:
+                yield key, f"a PSK {whose}"
 
 
 def node_files(node: Node, since: float) -> Iterator[tuple[str, bytes]]:
