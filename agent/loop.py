@@ -17,7 +17,7 @@ from agent.decisions import Identity
 from agent.events import Kind
 from agent.healing import Remedy
 from agent.keeper import Outcome
-from agent.metrics import Metrics
+from agent.metrics import OWN_OBJECT, Metrics
 from agent.model import NodeFacts, Problem, WireGuardNode
 from agent.network.base import NetworkError
 from agent.options import Options
@@ -112,7 +112,7 @@ class Loop:
         self._session = session
         self._clock = clock
         self._noted = noted
-        self._metrics = Metrics(lambda: self._snapshot)
+        self._metrics = Metrics(lambda: self._snapshot, lambda: not self.ready())
         self._woken = asyncio.Event()
         self._passed = asyncio.Condition()
         self._look: set[str] = set()
@@ -156,8 +156,9 @@ class Loop:
         self._rotate = True
         self._woken.set()
 
-    def drifted(self, changes: Iterable[str]) -> None:
+    def drifted(self, changes: Iterable[str], resource: str = OWN_OBJECT) -> None:
         """Somebody has altered what is ours, and it is put right."""
+        self._metrics.drifted(resource)
         for change in changes:
             _log.warning("drift: %s", change)
             self._drift.append(f"{_now()} {change}")
@@ -333,6 +334,7 @@ class Loop:
             problems=tuple(dict.fromkeys(problems)),
             drift=tuple(self._drift),
             healing=tuple(self._healed),
+            silent=tuple(self._silent),
             firewall_drops=result.drops,
         )
         self._snapshot_at, self._unsettled = self._clock(), result.unsettled
@@ -351,8 +353,8 @@ class Loop:
         failed = outcome.error is not None
         changed = outcome.changed
         self._metrics.reconciled(outcome.resource, outcome.seconds, len(changed), failed)
-        if outcome.drift:
-            self.drifted(changed)
+        if outcome.drift and changed:
+            self.drifted(changed, outcome.resource)
             return
         for change in changed[:_LOGGED]:
             _log.info("%s: %s", outcome.resource, change)

@@ -10,6 +10,7 @@ from agent.snapshot import Snapshot
 
 # Seconds; a pass that finds nothing to do takes some milliseconds.
 _BUCKETS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+OWN_OBJECT = "object"
 _STAGES = ("steady", "drain", "prove")
 _SEVERITIES = ("info", "warning", "error")
 
@@ -17,7 +18,8 @@ _SEVERITIES = ("info", "warning", "error")
 class Metrics:
     """Of one agent."""
 
-    def __init__(self, snapshot: Callable[[], Snapshot | None]) -> None:
+    def __init__(self, snapshot: Callable[[], Snapshot | None], ready: Callable[[], bool]) -> None:
+        """`ready`: pods of this node are connected; also when there is no snapshot yet."""
         self._registry = CollectorRegistry()
         self._seconds = Histogram(
             "wgpy_reconcile_seconds",
@@ -38,6 +40,13 @@ class Metrics:
             ["resource"],
             registry=self._registry,
         )
+        self._drift = Counter(
+            "wgpy_drift",
+            "Times that others had altered a resource, and it was put right.",
+            ["resource"],
+            registry=self._registry,
+        )
+        self._drift.labels(OWN_OBJECT)
         self._heals = Counter(
             "wgpy_heals",
             "What was done for peers that did not answer through the tunnel.",
@@ -54,13 +63,19 @@ class Metrics:
         )
         for answered in ("yes", "no"):
             self._questions.labels(answered)
-        self._registry.register(_Collector(snapshot))
+        self._registry.register(_Collector(snapshot, ready))
 
     def reconciled(self, resource: str, seconds: float, changes: int, failed: bool) -> None:
         """Note one pass over a resource."""
         self._seconds.labels(resource).observe(seconds)
         self._changes.labels(resource).inc(changes)
         self._failures.labels(resource).inc(failed)
+        # What has not drifted yet is told as well: else its first time would be no increase.
+        self._drift.labels(resource)
+
+    def drifted(self, resource: str) -> None:
+        """Note that others had altered one."""
+        self._drift.labels(resource).inc()
 
     def healed(self, cure: Cure) -> None:
         """Note one remedy."""
@@ -76,10 +91,12 @@ class Metrics:
 
 
 class _Collector:
-    def __init__(self, snapshot: Callable[[], Snapshot | None]) -> None:
+    def __init__(self, snapshot: Callable[[], Snapshot | None], ready: Callable[[], bool]) -> None:
         self._snapshot = snapshot
+        self._ready = ready
 
     def collect(self) -> Iterator[Metric]:
+        yield _value("wgpy_ready", "Pods of this node are connected, as /readyz.", self._ready())
         told = self._snapshot()
         if told is not None:
             yield from _node(told)
@@ -139,7 +156,11 @@ def _peers(told: Snapshot) -> Iterator[Metric]:
             sent.add_metric(values, lane.tx_bytes)
             if lane.handshake_age is not None:
                 age.add_metric(values, lane.handshake_age)
-    yield from (ready, received, sent, age)
+    # Of healthy peers, which may be thousands, there is nothing to tell.
+    silent = _gauge("wgpy_peer_silent", "1 for a peer that has ceased to answer.", "peer")
+    for name in told.silent:
+        silent.add_metric([name], 1)
+    yield from (ready, received, sent, age, silent)
 
 
 def _value(name: str, text: str, value: float) -> GaugeMetricFamily:

@@ -71,6 +71,8 @@ class Snapshot:
     drift: tuple[str, ...] = ()
     # What was lately done for peers that did not answer: time and sentence, the newest last.
     healing: tuple[str, ...] = ()
+    # Peers that have answered questions through the tunnel before, and do not any more.
+    silent: tuple[str, ...] = ()
     # Packets that the firewall has dropped, by reason.
     firewall_drops: Mapping[str, int] = field(default_factory=dict)
 

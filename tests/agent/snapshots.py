@@ -50,6 +50,7 @@ def snapshot() -> Snapshot:
         lanes=lane_views(plan(), devices()),
         peers=peer_views(plan(), devices(), NOW_NS, 180.0),
         problems=(Problem("warning", "node far is silent", "look at it"),),
+        silent=("far",),
         drift=("route 10.1.0.0/24 was missing",),
         firewall_drops={"leak": 0, "pod_spoof": 3},
     )

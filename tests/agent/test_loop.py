@@ -374,6 +374,9 @@ def test_drift_is_an_event_and_is_remembered() -> None:
         assert told is not None
         (line,) = told["drift"]
         assert line.endswith("Z route is set, it was missing")
+        metrics = await rig.loop.metrics()
+        assert b'wgpy_drift_total{resource="routes"} 1.0' in metrics
+        assert b'wgpy_changes_total{resource="routes"} 2.0' in metrics
 
     play(scene)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from prometheus_client.parser import text_string_to_metric_families
 
 from agent.metrics import Metrics
@@ -18,8 +20,12 @@ def samples(metrics: Metrics) -> dict[tuple[str, tuple[str, ...]], float]:
     }
 
 
+def metrics_of(current: Callable[[], Snapshot | None]) -> Metrics:
+    return Metrics(current, lambda: True)
+
+
 def test_a_snapshot_is_told_as_it_is() -> None:
-    told = samples(Metrics(snapshot))
+    told = samples(metrics_of(snapshot))
     assert told[("wgpy_info", ("1.0", "userspace"))] == 1
     assert told[("wgpy_api_connected", ())] == 0
     assert told[("wgpy_peers", ())] == 2
@@ -37,18 +43,20 @@ def test_a_snapshot_is_told_as_it_is() -> None:
     assert told[("wgpy_rotation_stage", ("steady",))] == 0
     assert told[("wgpy_rotation_waiting", ())] == 1
     assert told[("wgpy_problems", ("warning",))] == 1
+    assert told[("wgpy_peer_silent", ("far",))] == 1
+    assert ("wgpy_peer_silent", ("near",)) not in told
 
 
 def test_the_next_snapshot_is_the_next_answer() -> None:
     current: Snapshot | None = None
-    metrics = Metrics(lambda: current)
+    metrics = metrics_of(lambda: current)
     assert ("wgpy_peers", ()) not in samples(metrics)
     current = snapshot()
     assert samples(metrics)[("wgpy_peers", ())] == 2
 
 
 def test_passes_over_a_resource_are_counted() -> None:
-    metrics = Metrics(lambda: None)
+    metrics = metrics_of(lambda: None)
     metrics.reconciled("routes", 0.02, 3, failed=False)
     metrics.reconciled("routes", 0.02, 0, failed=True)
     told = samples(metrics)
@@ -57,3 +65,22 @@ def test_passes_over_a_resource_are_counted() -> None:
     assert told[("wgpy_reconcile_seconds_count", ("routes",))] == 2
     assert told[("wgpy_reconcile_seconds_bucket", ("0.03", "routes"))] == 2
     assert told[("wgpy_reconcile_seconds_bucket", ("0.01", "routes"))] == 0
+
+
+def test_what_others_altered_is_counted_once_however_much_it_was() -> None:
+    """And from nothing on: only what grows between two looks is seen to grow."""
+    metrics = metrics_of(lambda: None)
+    metrics.reconciled("routes", 0.02, 100, failed=False)
+    assert samples(metrics)[("wgpy_drift_total", ("routes",))] == 0
+    assert samples(metrics)[("wgpy_drift_total", ("object",))] == 0
+    metrics.drifted("routes")
+    assert samples(metrics)[("wgpy_drift_total", ("routes",))] == 1
+
+
+def test_whether_it_is_ready_is_told_before_all_else() -> None:
+    """An agent that comes to nothing has no snapshot to tell of."""
+    ready = False
+    metrics = Metrics(lambda: None, lambda: ready)
+    assert samples(metrics)[("wgpy_ready", ())] == 0
+    ready = True
+    assert samples(metrics)[("wgpy_ready", ())] == 1
