@@ -57,8 +57,8 @@ class Host(Protocol):
     def is_free(self, port: int) -> bool:
         """Whether nobody has the UDP port."""
 
-    def listens(self, name: str, port: int) -> bool:
-        """Whether the WireGuard interface `name` has it."""
+    def holder(self, port: int) -> str | None:
+        """The WireGuard interface that has it: of the kernel's, no process has a socket."""
 
     def devices(self) -> Sequence[str]:
         """Names of all interfaces."""
@@ -116,10 +116,14 @@ def _families(host: Host, _: Options) -> Iterator[Finding]:
 
 def _ports(host: Host, options: Options) -> Iterator[Finding]:
     for name, port in zip(LANE_NAMES, options.ports, strict=True):
+        holder = host.holder(port)
         if host.is_free(port):
             yield Finding("ok", f"UDP port {port} is free")
-        elif host.listens(name, port):
+        elif holder == name:
             yield Finding("ok", f"UDP port {port} is {name}'s")
+        elif holder:
+            advice = f"give {holder} another port; or choose another --port on all nodes"
+            yield Finding("error", f"UDP port {port} is that of {holder}", advice)
         else:
             advice = f"find it with: ss -ulpn sport = {port}; or choose another --port on all nodes"
             yield Finding("error", f"UDP port {port} is somebody else's", advice)
@@ -154,7 +158,8 @@ def _agent(host: Host, options: Options) -> Iterator[Finding]:
     except ControlError as error:
         yield Finding("warning", str(error))
         return
-    yield Finding("ok", f"an agent runs, version {told['version']}")
+    running = f"an agent runs, version {told['version']}, {told['backend']} data plane"
+    yield Finding("ok", running)
     for problem in told["problems"]:
         verdict: Verdict = "error" if problem["severity"] == "error" else "warning"
         yield Finding(verdict, problem["what"], problem["advice"])

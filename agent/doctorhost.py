@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from errno import EADDRINUSE, EAFNOSUPPORT
 
 from agent import paths
@@ -45,11 +46,12 @@ class DoctorHost:
     def is_free(self, port: int) -> bool:
         return all(_can_bind(family, address, port) for family, address in _ANY)
 
-    def listens(self, name: str, port: int) -> bool:
-        try:
-            return dataplane.get_interface(name).listen_port == port
-        except DataPlaneError:
-            return False
+    def holder(self, port: int) -> str | None:
+        for name in dataplane.list_interfaces():
+            with suppress(DataPlaneError):
+                if dataplane.get_interface(name).listen_port == port:
+                    return name
+        return None
 
     def devices(self) -> Sequence[str]:
         with open_rtnetlink() as ip:

@@ -21,7 +21,12 @@ OPTIONS = parse(["--port", "7000", "--cni-directory", "/cni"], {"NODE_NAME": "me
 # As this code says it elsewhere, see wgpy.dataplane.probe.
 NO_MODULE = "this kernel has no wireguard module"
 NO_TUN = "/dev/net/tun cannot be opened: No such file or directory"
-WELL: Json = {"version": "1.0", "problems": [], "peers": [{"name": "other", "ready": True}]}
+WELL: Json = {
+    "version": "1.0",
+    "backend": "kernel",
+    "problems": [],
+    "peers": [{"name": "other", "ready": True}],
+}
 
 
 @dataclass
@@ -58,8 +63,8 @@ class FakeHost:
     def is_free(self, port: int) -> bool:
         return port not in self.taken
 
-    def listens(self, name: str, port: int) -> bool:
-        return self.taken.get(port) == name
+    def holder(self, port: int) -> str | None:
+        return self.taken.get(port) or None
 
     def devices(self) -> Sequence[str]:
         if isinstance(self.interfaces, OSError):
@@ -108,7 +113,7 @@ def test_of_a_node_that_is_well_all_that_was_looked_at_is_told() -> None:
         "ok: UDP port 7001 is free",
         "ok: no interface of another pod network",
         "ok: no file of the container runtime comes before 10-wgpy.conflist",
-        "ok: an agent runs, version 1.0",
+        "ok: an agent runs, version 1.0, kernel data plane",
     ]
 
 
@@ -168,11 +173,13 @@ def test_a_port_is_free_or_its_lane_s_or_somebody_else_s() -> None:
     ours = FakeHost(taken={7000: "wgpy0", 7001: "wgpy1"})
     assert bad(ours) == []
     assert "ok: UDP port 7001 is wgpy1's" in said(ours)
-    # One lane with the other's port is as wrong as any other program.
-    for whose in ("", "wgpy0"):
-        found = only(FakeHost(taken={7001: whose}))
-        assert (found.verdict, found.what) == ("error", "UDP port 7001 is somebody else's")
-        assert "sport = 7001" in found.advice
+    found = only(FakeHost(taken={7001: ""}))
+    assert (found.verdict, found.what) == ("error", "UDP port 7001 is somebody else's")
+    assert "sport = 7001" in found.advice
+    # No process is to be found where it is an interface's; the other lane is as wrong as any.
+    found = only(FakeHost(taken={7001: "wgpy0"}))
+    assert (found.verdict, found.what) == ("error", "UDP port 7001 is that of wgpy0")
+    assert "give wgpy0 another port" in found.advice
 
 
 def test_interfaces_of_other_pod_networks_are_known_by_their_names() -> None:
@@ -229,4 +236,4 @@ def test_what_cannot_be_looked_at_is_in_error_and_ends_nothing() -> None:
         "[Errno 1] Operation not permitted",
         "/cni: Permission denied",
     ]
-    assert said(Broken())[-1] == "ok: an agent runs, version 1.0"
+    assert said(Broken())[-1] == "ok: an agent runs, version 1.0, kernel data plane"

@@ -238,6 +238,9 @@ def test_a_port_of_somebody_else_is_found(agents: Agents) -> None:
         text = _said(agents, "--port", "7000")
     assert "UDP port 7000 is free" in text
     assert "ERROR   UDP port 7001 is somebody else's" in text
+    # The second lane's would be the one that the first has.
+    text = _said(agents, "--port", "51870")
+    assert "ERROR   UDP port 51871 is that of wgpy0" in text
 
 
 def test_a_node_that_kubernetes_does_not_know_is_told(agents: Agents) -> None:
