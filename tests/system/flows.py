@@ -35,9 +35,9 @@ class Flow:
         self._patience = seconds + 30
         self._ends = sender, receiver
 
-    def wait_begun(self) -> None:
+    def wait_begun(self, within: float = 10) -> None:
         """Until a megabyte has come: its connections stand."""
-        wait_until("traffic flows", lambda: self.received > 1_000_000, 10)
+        wait_until("traffic flows", lambda: self.received > 1_000_000, within)
 
     @property
     def received(self) -> int:
