@@ -214,6 +214,7 @@ def test_traffic_does_not_notice_minutes_without(
             assert _stage(agents, 4) != "steady"
         finally:
             start()
+        wait_until("the API server answers", lambda: agents.object(4), _PATIENCE)
         wait_until("node 4 has new keys", partial(_rotated, agents, 4, old), _PATIENCE)
         agents.wait_ready()
     _assert_well(flows, trouble)
