@@ -5,8 +5,9 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from agent import paths
-from agent.healing import Healing, Patient, PeerLane, Remedy
+from agent.healing import Healing, Patient, PeerLane, Question, Remedy
 from agent.lanefacts import Timing
+from agent.machine import LANE_NAMES
 from agent.model import LANES, Address
 from agent.network.base import NetworkError
 from agent.prefixes import node_address
@@ -18,9 +19,14 @@ _log = logging.getLogger(__name__)
 _EVERY = 1.0
 
 
-async def ask(address: Address) -> bool:
-    """Whether the node of that address inside of the tunnel answers."""
-    answer = await asyncio.to_thread(paths.ask, str(address), tries=1)
+async def ask(question: Question) -> bool:
+    """Whether the node of that address inside of the tunnel answers.
+
+    Never around the tunnel, where the question would be told in the clear: the route may have
+    gone since a pass has seen the peer.
+    """
+    device = LANE_NAMES[question.lane]
+    answer = await asyncio.to_thread(paths.ask, str(question.address), tries=1, device=device)
     return answer.heard == "reached"
 
 
@@ -34,7 +40,7 @@ class Healer:
         asked: Callable[[bool], None],
         timing: Timing,
         clock: Callable[[], float],
-        ask: Callable[[Address], Awaitable[bool]] = ask,
+        ask: Callable[[Question], Awaitable[bool]] = ask,
     ) -> None:
         """`do` does what is to be done, NetworkError; `told` is called with what was done and who
         is silent, whenever either changes; `asked` with whether a question was answered.
@@ -58,10 +64,9 @@ class Healer:
             await self._turn()
 
     async def _turn(self) -> None:
-        if (whom := self._healing.next(self._clock())) is not None:
-            name, address = whom
-            answered = await self._ask(address)
-            self._healing.heard(self._clock(), name, answered)
+        if (question := self._healing.next(self._clock())) is not None:
+            answered = await self._ask(question)
+            self._healing.heard(self._clock(), question.peer, answered)
             self._asked(answered)
         remedies = self._healing.remedies(self._clock())
         if remedies:

@@ -16,7 +16,7 @@ although all could on the other one: it is made anew, with the same keys. Nothin
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import inf
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from agent.lanefacts import Timing
 from agent.model import LANES, Address
@@ -70,6 +70,14 @@ class Patient:
     route: int | None
     address: Address | None
     lanes: Mapping[int, PeerLane]
+
+
+class Question(NamedTuple):
+    """Is the peer there, at this address, behind this lane?"""
+
+    peer: str
+    lane: int
+    address: Address
 
 
 @dataclass(slots=True)
@@ -139,15 +147,20 @@ class Healing:
         elif file.idle_key != found.key:
             file.idle_key, file.idle_since, file.idle = found.key, now, _Course()
 
-    def next(self, now: float) -> tuple[str, Address] | None:
+    def next(self, now: float) -> Question | None:
         """Whom to ask now."""
-        due = [
-            (file.asked_at + (_AGAIN if 0 < file.failures < _FAILURES else _ROUND), name, address)
-            for name, file in self._files.items()
-            if (address := self._patients[name].address) is not None
-        ]
-        at, name, address = min(due, default=(inf, "", None), key=lambda one: one[:2])
-        return (name, address) if address is not None and at <= now else None
+        questions = (
+            Question(name, patient.route, patient.address)
+            for name, patient in self._patients.items()
+            if patient.route is not None and patient.address is not None
+        )
+        due = ((self._due(question.peer), question) for question in questions)
+        at, question = min(due, default=(inf, None))
+        return question if at <= now else None
+
+    def _due(self, name: str) -> float:
+        file = self._files[name]
+        return file.asked_at + (_AGAIN if 0 < file.failures < _FAILURES else _ROUND)
 
     def heard(self, now: float, name: str, answered: bool) -> None:
         """What has become of a question."""

@@ -30,6 +30,9 @@ _TIMEOUT = 1.0
 _EXTENDED_ERROR = Struct("=IB11x")
 _LOCAL = 1
 _MSG_ERRQUEUE = 0x2000
+# linux/in.h and in6.h: the interface, and no address.
+_IP_PKTINFO = 8
+_PKTINFO4, _PKTINFO6 = Struct("=I8x"), Struct("=16xI")
 
 # Reached; somebody on the way says that there is no way; not even this host has one; nothing heard.
 Heard: TypeAlias = Literal["reached", "unreachable", "no way", "too large", "silence"]
@@ -47,7 +50,8 @@ class Answer:
 def path_mtu(address: str) -> int:
     """Bytes of the largest packet to `address`, as far as this host knows; 0: no route."""
     try:
-        with _connected(address) as sock:
+        with _socket(address) as sock:
+            sock.connect((address, PORT))
             level, _, option, *_ = _OPTIONS[sock.family]
             return sock.getsockopt(level, option)
     except OSError:
@@ -59,26 +63,39 @@ def comes_through(address: str, size: int) -> bool:
     return ask(address, size).heard == "reached"
 
 
-def ask(address: str, size: int = SMALL, timeout: float = _TIMEOUT, tries: int = _TRIES) -> Answer:
-    """What becomes of a packet of `size` bytes; silence is asked again, each for `timeout`."""
+def ask(
+    address: str,
+    size: int = SMALL,
+    timeout: float = _TIMEOUT,
+    tries: int = _TRIES,
+    device: str = "",
+) -> Answer:
+    """What becomes of a packet of `size` bytes; silence is asked again, each for `timeout`.
+
+    It leaves by `device` or not at all; default: as routes say.
+    """
     answer = Answer("silence")
     for _ in range(tries):
-        answer = _ask_once(address, size, timeout)
+        answer = _ask_once(address, size, timeout, device)
         if answer.heard != "silence":
             break
     return answer
 
 
-def _ask_once(address: str, size: int, timeout: float) -> Answer:
+def _ask_once(address: str, size: int, timeout: float, device: str) -> Answer:
     began = time.monotonic()
     try:
-        with _connected(address) as sock:
+        with _socket(address) as sock:
             level, _, _, recverr, _ = _OPTIONS[sock.family]
             # Otherwise a datagram socket hears nothing of what may be over in a moment.
             sock.setsockopt(level, recverr, 1)
             sock.settimeout(timeout)
             try:
-                sock.send(bytes(size - _HEADERS[sock.family]))
+                payload = bytes(size - _HEADERS[sock.family])
+                to = (address, PORT)
+                # Before it is connected: of one with a source, IPv6 takes the device for a wish.
+                sock.sendmsg([payload], _by(sock.family, device), 0, to)
+                sock.connect(to)
                 sock.recv(1)
                 return Answer("reached", time.monotonic() - began)
             except TimeoutError:
@@ -87,6 +104,16 @@ def _ask_once(address: str, size: int, timeout: float) -> Answer:
                 return Answer(_heard(sock, error), time.monotonic() - began)
     except OSError:
         return Answer("no way")
+
+
+def _by(family: socket.AddressFamily, device: str) -> list[tuple[int, int, bytes]]:
+    """The control messages of a send by that interface, which needs no privilege."""
+    if not device:
+        return []
+    index = socket.if_nametoindex(device)
+    if family == socket.AF_INET:
+        return [(socket.IPPROTO_IP, _IP_PKTINFO, _PKTINFO4.pack(index))]
+    return [(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, _PKTINFO6.pack(index))]
 
 
 def _heard(sock: socket.socket, error: OSError) -> Heard:
@@ -118,13 +145,11 @@ def pose(source: str, target: str, count: int) -> None:
 
 
 @contextmanager
-def _connected(address: str) -> Iterator[socket.socket]:
-    """A socket whose packets are not to be fragmented. OSError."""
+def _socket(address: str) -> Iterator[socket.socket]:
+    """A socket for datagrams to `address` that are not to be fragmented. OSError."""
     with socket.socket(_family(address), socket.SOCK_DGRAM) as sock:
         level, discover, *_ = _OPTIONS[sock.family]
         sock.setsockopt(level, discover, _PMTUDISC_DO)
-        sock.settimeout(_TIMEOUT)
-        sock.connect((address, PORT))
         yield sock
 
 

@@ -132,15 +132,19 @@ class Cache(Generic[T]):
             ("resourceVersion", self._version or ""),
         )
         seconds = int(_WATCH * (1 + self._pace.random()))
-        async with self._source.watch(self._path, query, seconds) as events:
-            self._recovered()
-            async for event in events:
-                self._take(event)
+        healthy = False
+        try:
+            async with self._source.watch(self._path, query, seconds) as events:
+                self._recovered()
+                async for event in events:
+                    self._take(event)
+                    self._pace.succeed()
+        finally:
+            # Also one that is cut: what was wrong before it is over.
+            if healthy := self._pace.clock() - began >= _HEALTHY:
                 self._pace.succeed()
-        if self._pace.clock() - began < _HEALTHY:
+        if not healthy:
             await self._pace.back_off(0.0)
-        else:
-            self._pace.succeed()
 
     def _take(self, event: Json) -> None:
         told = _mapping(event.get("object"))

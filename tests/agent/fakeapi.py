@@ -31,6 +31,7 @@ class FakeApi:
     _log: list[tuple[int, Json]] = field(default_factory=list)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _cut: bool = False
+    _cut_by: KubeError | None = None
 
     def put(self, path: str, value: Json, kind: str = "") -> None:
         self.version += 1
@@ -51,9 +52,9 @@ class FakeApi:
         value = {"metadata": {"resourceVersion": str(self.version)}}
         self._tell("BOOKMARK", f"{path}/", value)
 
-    def cut(self) -> None:
-        """End all watches."""
-        self._cut = True
+    def cut(self, error: KubeError | None = None) -> None:
+        """End all watches, as the server does or with an error."""
+        self._cut, self._cut_by = True, error
         self._news.set()
 
     def tell(self, told: float = inf) -> None:
@@ -98,6 +99,8 @@ class FakeApi:
                     yield {"type": event["type"], "object": copy.deepcopy(event["object"])}
             self._news.clear()
             await self._news.wait()
+        if self._cut_by is not None:
+            raise self._cut_by
 
     async def create(self, path: str, body: Json) -> Json:
         return self._write("POST", f"{path}/{body['metadata']['name']}", body)

@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from itertools import pairwise
 
 from agent.healer import Healer
-from agent.healing import Healing, Patient, PeerLane, Remedy
+from agent.healing import Healing, Patient, PeerLane, Question, Remedy
 from agent.lanefacts import Timing
 from agent.model import Address
 from agent.network.base import NetworkError
@@ -53,9 +53,10 @@ class World:
             self.at += 1
             if self.at % 5 == 0:
                 self.healing.note(self.at, {name: self._patient(name) for name in self.names})
-            if whom := self.healing.next(self.at):
-                self.asked.append(whom[0])
-                self.healing.heard(self.at, whom[0], whom[0] not in self.silent)
+            if question := self.healing.next(self.at):
+                peer = question.peer
+                self.asked.append(peer)
+                self.healing.heard(self.at, peer, peer not in self.silent)
             self.done += [(self.at, remedy) for remedy in self.healing.remedies(self.at)]
         return [remedy for _, remedy in self.done[before:]]
 
@@ -196,7 +197,8 @@ def test_the_healer_asks_does_and_tells() -> None:
         told: list[tuple[list[Remedy], list[str]]] = []
         reachable = True
 
-        async def ask(address: Address) -> bool:
+        async def ask(question: Question) -> bool:
+            assert question == Question("a", 0, address("a"))
             return reachable
 
         async def do(remedies: list[Remedy]) -> None:

@@ -228,6 +228,23 @@ def test_waits_double_up_to_a_limit_and_begin_anew_after_success() -> None:
     play(scene)
 
 
+def test_after_a_watch_that_held_one_that_is_cut_is_soon_there_again() -> None:
+    async def scene(rig: Rig) -> None:
+        cut = UnreachableError("reset", "here")
+        rig.api.trouble = [UnreachableError("refused", "here")] * 9
+        await settle()
+        rig.time.now += 100
+        rig.api.cut(cut)
+        await settle()
+        assert rig.time.slept[9:] == [0.125]
+        # One that did not hold is a failure like others.
+        rig.api.cut(cut)
+        await settle()
+        assert rig.time.slept[10:] == [0.25]
+
+    play(scene)
+
+
 def test_chance_spreads_the_waits() -> None:
     async def run() -> None:
         time = FakeTime()
