@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from math import inf
 
 from agent.lanefacts import Facts, PeerFacts, PeerPlan, Plan, Rotation, Stage, Timing
-from agent.model import LANES, LaneKeys, Problem, WireGuardNode
+from agent.model import LANES, LaneKeys, Problem, WireGuardNode, few
 
 HOME, SPARE = LANES
 
@@ -82,7 +82,8 @@ class Lanes:
         while self._advance(look):
             pass
         stage, lane = self._stage()
-        plans = {name: self._plan(look, name) for name in facts.peers}
+        first, second = (self._closed(look, lane) for lane in LANES)
+        plans = {name: self._plan(look, name, (first, second)) for name in facts.peers}
         self._note_audible(look, plans)
         waiting = tuple(sorted(self._waiting(look)))
         return Plan(
@@ -217,9 +218,9 @@ class Lanes:
             if look.live(name, 1 - lane) and not look.live(name, lane):
                 yield name
 
-    def _plan(self, look: "_Look", name: str) -> PeerPlan:
+    def _plan(self, look: "_Look", name: str, closed: tuple[bool, bool]) -> PeerPlan:
         first, second = (
-            keys if look.has(name, lane) or not self._closed(look, lane) else None
+            keys if look.has(name, lane) or not closed[lane] else None
             for lane, keys in enumerate(look.facts.peers[name].lanes)
         )
         wanted = self._wanted(look, name)
@@ -269,10 +270,10 @@ class Lanes:
         stage, lane = self._stage()
         elapsed = 0.0 if self._since is None else look.now - self._since
         if waiting and elapsed > self._timing.deadline:
+            those = few(waiting, ", ")
             yield Problem(
                 "warning",
-                f"rotation, lane {lane} ({stage}): {elapsed:.0f} s of waiting for "
-                + ", ".join(waiting),
+                f"rotation, lane {lane} ({stage}): {elapsed:.0f} s of waiting for {those}",
                 "see whether their agents run, and whether UDP reaches both ports of them",
             )
 

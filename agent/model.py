@@ -7,7 +7,7 @@ and raises ModelError; what it returns is of the right shape, though still what 
 import re
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any, Literal, TypeAlias
@@ -31,6 +31,7 @@ _KEY_BYTES = 32
 _MAX_EPOCH = 2**53
 _MAX_ENDPOINTS = 16
 _MAX_TEXT = 64
+_FEW = 5
 # Of a Node, and so of everything named after it (RFC 1123 subdomain).
 _NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([-a-z0-9.]*[a-z0-9])?\Z")
 
@@ -46,6 +47,12 @@ class Problem:
     severity: Severity
     what: str
     advice: str = ""
+
+
+def few(texts: Sequence[str], between: str = "; ") -> str:
+    """The first of them in one text: it is for people, and there are thousands of nodes."""
+    more = f"{between}and {len(texts) - _FEW} more" if len(texts) > _FEW else ""
+    return between.join(texts[:_FEW]) + more
 
 
 @dataclass(frozen=True, slots=True)

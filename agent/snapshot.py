@@ -1,19 +1,18 @@
 """What an agent tells of itself, to operators, Prometheus and Kubernetes alike. Pure values."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from agent.adopt import device_facts
 from agent.lanefacts import Plan, Rotation
-from agent.model import LANES, Problem
+from agent.model import LANES, Problem, few
 from wgpy.protocol.config import InterfaceStats, PeerStats
 
 Json = dict[str, Any]
 Devices = tuple[InterfaceStats | None, InterfaceStats | None]
 
-# Of a condition's message; all of them are in `wgpy-agent status`.
-_TOLD_PROBLEMS = 5
+# Names in a status; all of them are in `wgpy-agent status`.
 _MAX_WAITING = 5000
 
 
@@ -153,13 +152,13 @@ def _ready(snapshot: Snapshot) -> Json:
     errors = [problem for problem in snapshot.problems if problem.severity == "error"]
     down = [str(lane.number) for lane in snapshot.lanes if not lane.up]
     missing = [peer.name for peer in snapshot.peers if not peer.ready]
-    told = _joined([p.what for p in snapshot.problems if p.severity != "info"])
+    told = few([p.what for p in snapshot.problems if p.severity != "info"])
     if errors:
         return _condition("False", "Problems", told)
     if down:
         return _condition("False", "LanesDown", f"no device for lane {', '.join(down)}; {told}")
     if missing:
-        return _condition("False", "PeersMissing", f"no session with {_joined(missing)}; {told}")
+        return _condition("False", "PeersMissing", f"no session with {few(missing)}; {told}")
     # Old API servers refuse an empty text.
     return _condition("True", "AllPeers", told or "every peer has a session")
 
@@ -167,8 +166,3 @@ def _ready(snapshot: Snapshot) -> Json:
 def _condition(status: str, reason: str, message: str) -> Json:
     message = message.removesuffix("; ")
     return {"type": "Ready", "status": status, "reason": reason, "message": message}
-
-
-def _joined(texts: Sequence[str]) -> str:
-    more = f"; and {len(texts) - _TOLD_PROBLEMS} more" if len(texts) > _TOLD_PROBLEMS else ""
-    return "; ".join(texts[:_TOLD_PROBLEMS]) + more

@@ -8,6 +8,8 @@ from typing import Protocol, TypeAlias, TypeVar
 
 from pyroute2.netlink.exceptions import NetlinkError
 
+from agent.model import few
+
 Address: TypeAlias = IPv4Address | IPv6Address
 
 # On every route and rule of ours (rtm_protocol).
@@ -69,11 +71,11 @@ class Report:
             self._failed.append(explained(what, error))
 
     def end(self) -> list[str]:
-        """What was changed. NetworkError if anything failed, with all of it in its text."""
+        """What was changed. NetworkError if anything failed, with a few such things in its text."""
         if not self._failed:
             return self.changed
-        what = "; ".join(dict.fromkeys(error.what for error in self._failed))
-        advice = "; ".join(dict.fromkeys(e.advice for e in self._failed if e.advice))
+        what = few(list(dict.fromkeys(error.what for error in self._failed)))
+        advice = few(list(dict.fromkeys(e.advice for e in self._failed if e.advice)))
         raise NetworkError(what, advice, tuple(self.changed))
 
 

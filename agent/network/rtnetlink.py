@@ -170,23 +170,30 @@ def put_routes(
                 present.discard(before or route)
                 what = f"was {before}" if before else "was missing"
                 report.changed.append(f"route {route} is set, it {what}")
-        for route in present - set(slots.values()):
-            with report.step(f"route {route.prefix}"):
-                _delete(ip, kernel, route, indexes)
-                report.changed.append(f"route {route} is removed")
+        _delete(ip, kernel, present - set(slots.values()), indexes, report)
 
 
-def _delete(ip: Any, kernel: Connection, route: KernelRoute, indexes: dict[str, int]) -> None:
-    # A device's routes of whichever type.
-    kind = 0 if route.device else _RTN_UNREACHABLE
-    try:
-        kernel.ask(
-            _RTM_DELROUTE, _message(route, kind, _RT_SCOPE_NOWHERE, _identity(route, indexes))
-        )
-    except NetlinkError:
-        # With its interface it may have gone by itself.
-        if route in own_routes(ip):
-            raise
+def _delete(
+    ip: Any,
+    kernel: Connection,
+    routes: Iterable[KernelRoute],
+    indexes: dict[str, int],
+    report: Report,
+) -> None:
+    # Listed once: with their interface all of them may have gone by themselves.
+    there: frozenset[KernelRoute] | None = None
+    for route in routes:
+        # A device's routes of whichever type.
+        kind = 0 if route.device else _RTN_UNREACHABLE
+        message = _message(route, kind, _RT_SCOPE_NOWHERE, _identity(route, indexes))
+        with report.step(f"route {route.prefix}"):
+            try:
+                kernel.ask(_RTM_DELROUTE, message)
+            except NetlinkError:
+                there = frozenset(own_routes(ip)) if there is None else there
+                if route in there:
+                    raise
+            report.changed.append(f"route {route} is removed")
 
 
 def _to_kernel(route: KernelRoute, indexes: dict[str, int]) -> bytes:

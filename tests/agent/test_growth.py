@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from os import urandom
 
 import pytest
+from nacl.bindings import crypto_scalarmult_base
 
 from agent.apiserver import Json
 from agent.backend import describe, difference
@@ -24,7 +26,7 @@ from agent.network.ruleset import ruleset
 from agent.snapshot import lane_views, peer_views
 from tests.agent.fakeapi import FakeApi, FakeTime, settle
 from tests.uapi.fake import FakeDevice
-from wgpy.protocol.config import Network
+from wgpy.protocol.config import InterfaceStats, Network
 
 _FEW, _MANY = 100, 400
 # Sorting, and what does not depend on the nodes.
@@ -68,6 +70,12 @@ def published(number: int) -> WireGuardNode:
     return WireGuardNode(f"node-{number}", (first, second), 0, facts(number).internal_ips)
 
 
+def _with_public_key(stats: InterfaceStats) -> InterfaceStats:
+    if stats.private_key is None:
+        return stats
+    return replace(stats, public_key=crypto_scalarmult_base(bytes(stats.private_key)))
+
+
 class Node:
     """One of `count`, whose devices do at once what they are told."""
 
@@ -76,17 +84,19 @@ class Node:
         self.published = {name: published(number) for number, name in enumerate(self.nodes)}
         self.devices = FakeDevice(), FakeDevice()
         self.routes: dict[Network, int] = {}
-        self._decisions = Decisions(Identity("node-0"), urandom, (None, None), None)
+        self.confirmed: WireGuardNode | None = None
+        self.decisions = Decisions(Identity("node-0"), urandom, (None, None), None)
 
     def stats(self) -> Devices:
-        first, second = (device.snapshot() for device in self.devices)
+        first, second = (_with_public_key(device.snapshot()) for device in self.devices)
         return first, second
 
     def decide(self) -> Decision:
-        known = Known(dict(self.nodes), dict(self.published), self.stats(), self.routes, None, {})
-        return self._decisions.decide(1000.0, _NOW_NS, known)
+        nodes, others = dict(self.nodes), dict(self.published)
+        known = Known(nodes, others, self.stats(), self.routes, self.confirmed, {})
+        return self.decisions.decide(1000.0, _NOW_NS, known)
 
-    def turn(self) -> None:
+    def turn(self) -> Decision:
         """A whole pass."""
         decision = self.decide()
         wished = dict(wishes(decision.desired, (4, 6), (4, 6)))
@@ -99,6 +109,8 @@ class Node:
         ruleset(wished["firewall"])
         lane_views(decision.plan, self.stats())
         peer_views(decision.plan, self.stats(), _NOW_NS, 180.0)
+        self.confirmed = decision.publish
+        return decision
 
 
 def first_pass(count: int) -> Callable[[], object]:
@@ -127,8 +139,21 @@ def pass_with_a_new_node(count: int) -> Callable[[], object]:
     return node.turn
 
 
+def pass_while_many_rotate(count: int) -> Callable[[], object]:
+    """Every other node has a new key for the lane that waits here, and takes none of them."""
+    node = Node(count)
+    node.turn()
+    node.decisions.lanes.request_rotation()
+    rotation = node.turn().plan.rotation
+    assert (rotation.stage, rotation.lane, len(rotation.waiting)) == ("drain", 1, count - 1)
+    for number in range(1, count, 2):
+        node.published[f"node-{number}"] = published(number)
+    return node.turn
+
+
 @pytest.mark.parametrize(
-    "prepare", [first_pass, calm_pass, pass_after_a_change, pass_with_a_new_node]
+    "prepare",
+    [first_pass, calm_pass, pass_after_a_change, pass_with_a_new_node, pass_while_many_rotate],
 )
 def test_a_pass_is_linear_in_the_nodes(prepare: Callable[[int], Callable[[], object]]) -> None:
     few, many = (calls(prepare(count)) for count in (_FEW, _MANY))

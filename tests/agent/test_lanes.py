@@ -16,7 +16,7 @@ from hypothesis.stateful import (
 
 from agent.lanefacts import DeviceFacts, Facts, PeerFacts, Plan
 from agent.lanes import HOME, SPARE, Lanes
-from agent.model import LaneKeys, WireGuardNode
+from agent.model import LaneKeys, WireGuardNode, few
 from tests.agent.lanesim import TIMING, Cluster
 
 # Longer than any rotation takes when nobody is down.
@@ -358,6 +358,36 @@ def test_the_spare_is_not_touched_while_it_is_heard() -> None:
         plan = lanes.step(now, seen(5.0, 100.0, rx=(now, now // 25)))
     assert plan.rotation.stage == "drain"
     assert plan.rotation.waiting == ("peer",)
+
+
+def test_of_thousands_that_keep_a_rotation_waiting_a_few_are_named() -> None:
+    """An object's status takes no more than 32 KiB of text."""
+    peers = {
+        f"peer-{number:04}": replace(
+            PEER,
+            name=f"peer-{number:04}",
+            lanes=(new_keys(HOME, number + 10), new_keys(SPARE, number + 10)),
+        )
+        for number in range(2000)
+    }
+
+    def heard(rx: int) -> Facts:
+        devices = [
+            DeviceFacts(
+                own.public_key,
+                {peer.lanes[lane].public_key: PeerFacts(5.0, rx) for peer in peers.values()},
+            )
+            for lane, own in enumerate(OWN)
+        ]
+        return Facts((devices[0], devices[1]), dict.fromkeys(peers, HOME), SELF, peers)
+
+    lanes = Lanes(no_new_keys, OWN, SELF)
+    lanes.step(0, heard(0))
+    plan = lanes.step(61, heard(1))
+    assert len(plan.rotation.waiting) == 2000
+    (problem,) = plan.problems
+    assert problem.what.endswith("waiting for " + few([*peers], ", "))
+    assert "peer-0000" in problem.what and len(problem.what) < 200
 
 
 def test_the_spare_has_new_keys_after_two_keepalives_of_silence() -> None:

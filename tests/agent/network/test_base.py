@@ -1,6 +1,6 @@
 """How a pass over a resource goes on after a failure, and what it says in the end."""
 
-from errno import EACCES, EPERM, EROFS
+from errno import EACCES, ENODEV, EPERM, EROFS
 from pathlib import Path
 
 import pytest
@@ -36,6 +36,15 @@ def test_a_failed_step_does_not_stop_the_next_and_both_are_told() -> None:
         "route 10.0.0.0/24: Operation not permitted; file: full; "
         "give the agent CAP_NET_ADMIN; make room"
     )
+
+
+def test_of_thousands_of_failures_a_few_are_named() -> None:
+    report = Report()
+    for number in range(4000):
+        with report.step(f"route {number}"):
+            raise OSError(ENODEV, "No such device")
+    with pytest.raises(NetworkError, match="^route 0: .*; route 4: .*; and 3995 more$"):
+        report.end()
 
 
 def test_a_bug_is_not_taken_for_a_failure() -> None:

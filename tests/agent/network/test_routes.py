@@ -70,6 +70,7 @@ class _Kernel:
         # What it lists of its own.
         self.there: list[bytes] = []
         self.refusal = 0
+        self.dumps = 0
 
     def get_links(self) -> list[Any]:
         return [_Link("wgpy0", 7)]
@@ -81,6 +82,7 @@ class _Kernel:
         pass
 
     def dump(self, _kind: int, _body: bytes) -> list[bytes]:
+        self.dumps += 1
         return self.there
 
     def ask(self, kind: int, body: bytes, flags: int = 0) -> list[bytes]:
@@ -157,6 +159,11 @@ def test_a_route_over_a_lane_that_is_missing_does_not_stop_the_others(
 def test_what_has_gone_by_itself_meanwhile_is_no_failure(kernel: _Kernel, put: Put) -> None:
     kernel.refusal = ESRCH
     assert put([unicast(_POD4, "wgpy0")], []).end() == [f"route {_POD4} dev wgpy0 is removed"]
+    # However many: they are listed once, by version of IP.
+    listed = kernel.dumps
+    nodes = [unicast(ip_network((number, 32)), "wgpy0", TABLE) for number in range(100)]
+    assert len(put(nodes, []).end()) == 100
+    assert kernel.dumps == 2 * listed
 
 
 def test_what_cannot_be_removed_is_a_failure(kernel: _Kernel, put: Put) -> None:
