@@ -2,11 +2,11 @@
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
 
 from agent.model import Address, NodeFacts, Problem
-from wgpy.protocol.config import Network
+from wgpy.protocol.config import AllowedIPChange, Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +16,12 @@ class Prefixes:
     pods: tuple[Network, ...] = ()
     # Its own addresses, /32 and /128.
     nodes: tuple[Network, ...] = ()
+    # All of them, as a lane is told in each pass.
+    allowed: tuple[AllowedIPChange, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        allowed = tuple(map(AllowedIPChange, (*self.pods, *self.nodes)))
+        object.__setattr__(self, "allowed", allowed)
 
 
 def node_address(pods: Network) -> Address:

@@ -19,7 +19,6 @@ from agent.model import (
 )
 from agent.prefixes import Prefixes, Ranges, node_address, share_out
 from wgpy.protocol.config import (
-    AllowedIPChange,
     Endpoint,
     InterfaceChange,
     Network,
@@ -243,7 +242,7 @@ class _Draft:
                 endpoint=Endpoint(str(endpoint), keys.port) if endpoint else None,
                 persistent_keepalive=self.timing.keepalive if peer.keepalive[lane] else 0,
                 replace_allowed_ips=True,
-                allowed_ips=tuple(AllowedIPChange(p) for p in (*owned.pods, *owned.nodes)),
+                allowed_ips=owned.allowed,
             )
 
     def _psk(self, lane: int, name: str, keys: LaneKeys) -> Secret | None:
