@@ -14,6 +14,7 @@ from pathlib import Path
 from interop.shell import CommandFailed, wait_until
 from tests.cluster.api import Api, ApiError, Json
 from tests.cluster.cluster import Cluster
+from tests.cluster.slowness import SLOWNESS
 from wgpy.dataplane import probe
 
 NAMESPACE = "wgpy-system"
@@ -25,7 +26,7 @@ CAPABLE = (
     "--no-new-privs",
 )
 _ROOT = Path(__file__).parents[2]
-_PATIENCE = 300.0
+_PATIENCE = 300.0 * SLOWNESS
 _OBJECTS = "/apis/wgpy.io/v1alpha1/wireguardnodes"
 _ALL = ("sh", "-c", '"$@" 2>&1 || :', "all")
 _REBOOT = """

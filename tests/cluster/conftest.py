@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,16 +47,18 @@ def agents(
     tmp_path_factory: pytest.TempPathFactory,
     request: pytest.FixtureRequest,
 ) -> Iterator[Agents]:
-    """Four nodes with agents, for all tests of a module; none may ever send in the clear.
+    """Nodes with agents, for all tests of a module; none may ever send in the clear.
 
-    A module's OPTIONS are of its agents.
+    A module's OPTIONS are of its agents, its NODES are how many (four if it does not say).
     """
-    prefix = request.module.__name__.rpartition("_")[2]
+    module = request.module
+    prefix = re.split(r"[_.]", module.__name__)[-1]
+    nodes = getattr(module, "NODES", 4)
     with (
-        Cluster(reachable, tmp_path_factory.mktemp(prefix), prefix, 4) as cluster,
+        Cluster(reachable, tmp_path_factory.mktemp(prefix), prefix, nodes) as cluster,
         cluster.no_plaintext(),
     ):
-        agents = Agents(cluster, "--keepalive=5s", *getattr(request.module, "OPTIONS", ()))
+        agents = Agents(cluster, "--keepalive=5s", *getattr(module, "OPTIONS", ()))
         agents.start()
         yield agents
         for number in agents.numbers:

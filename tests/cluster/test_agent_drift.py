@@ -124,8 +124,13 @@ _BY_HAND = {
 
 @pytest.mark.parametrize("what", _BY_HAND)
 def test_what_is_altered_on_a_node_is_back_soon(agents: Agents, pods: list[Pod], what: str) -> None:
+    alter_and_await(agents, 1, what, pods)
+
+
+def alter_and_await(agents: Agents, number: int, what: str, pods: list[Pod]) -> None:
+    """Do what _BY_HAND names on a node; it is undone and told, and the first two pods reach."""
     deed, look = _BY_HAND[what]
-    node = agents.cluster.nodes[0]
+    node = agents.cluster.nodes[number - 1]
 
     def seen() -> str:
         return node.run("sh", "-c", f"{{ {look}; }} 2>&1; true")
@@ -133,24 +138,24 @@ def test_what_is_altered_on_a_node_is_back_soon(agents: Agents, pods: list[Pod],
     agents.wait_ready()
     before = seen()
     assert before.strip()
-    told = _told(agents)
+    told = _told(agents, number)
     node.run("sh", "-c", deed)
     # A quick agent may have it back before it can be seen to be gone.
     wait_until(f"it is as it was: {before}", lambda: seen() == before, _SOON, every=0.2)
-    wait_until("it is told", lambda: _told(agents) != told, _SOON, every=0.5)
+    wait_until("it is told", lambda: _told(agents, number) != told, _SOON, every=0.5)
     wait_until("packets flow", lambda: _reach(pods), _PATIENCE)
 
 
-def _told(agents: Agents) -> list[str]:
-    """All that node 1 has found altered lately, with its time."""
-    told = agents.status(1)
+def _told(agents: Agents, number: int = 1) -> list[str]:
+    """All that a node has found altered lately, with its time."""
+    told = agents.status(number)
     assert told is not None
     drift: list[str] = told["drift"]
     return drift
 
 
 def _reach(pods: list[Pod]) -> bool:
-    one, other = pods
+    one, other, *_ = pods
     try:
         for version in (4, 6):
             one.ping(other.addresses[version], patience=1, attempts=5)

@@ -16,10 +16,14 @@ from tests.cluster.conftest import LENT
 from tests.cluster.controlplane import GUESTS_HOST, ControlPlane
 from tests.cluster.install import install
 from tests.cluster.node import PRIVATE
+from tests.cluster.slowness import VARIABLE
 
 pytestmark = [pytest.mark.system, pytest.mark.endurance]
 
-_PATIENCE = 1800.0
+_PATIENCE = 5400.0
+# An emulated processor, with all nodes on it.
+_SLOWNESS = 30
+_FILES = ("tests/cluster/mixed.py", "tests/cluster/test_agent_traffic.py")
 # The rest of the machine is read-only in there.
 _OWN = ("/etc/netns", "/var/lib/cni", "/var/lib/wgpy")
 # Nodes have an eth0 of their own, and a veth cannot be made under a name that is taken here.
@@ -30,7 +34,7 @@ ip address replace 10.0.2.15/24 dev outside
 
 
 def test_kernel_and_userspace_nodes_understand_each_other() -> None:
-    """All of test_agent_traffic, with every other node on the kernel's plane.
+    """All of test_agent_traffic and of mixed.py, with every other node on the kernel's plane.
 
     The control plane runs outside, as an API server is too much for an emulated processor.
     """
@@ -57,5 +61,7 @@ def test_kernel_and_userspace_nodes_understand_each_other() -> None:
 
 def _script(lent: Path) -> str:
     mounts = "\n".join(f"mount -t tmpfs tmpfs {directory}" for directory in _OWN)
-    words = "-m pytest -q -p no:cacheprovider tests/cluster/test_agent_traffic.py"
-    return f"{mounts}{_NETWORK}{LENT}={lent} {sys.executable} {words}"
+    # A dump of all threads, which a slow test would print, is more than this interpreter bears.
+    words = f"-m pytest -v -p no:cacheprovider -o faulthandler_timeout=0 {' '.join(_FILES)}"
+    slow = f"{VARIABLE}={_SLOWNESS}"
+    return f"{mounts}{_NETWORK}{slow} {LENT}={lent} {sys.executable} {words}"
