@@ -80,7 +80,7 @@ class Agents:
         for number in self.numbers:
             self.start_launcher(number)
             self.start_agent(number)
-        self.wait_ready()
+        self.wait_ready(alive=True)
 
     def start_launcher(self, number: int) -> None:
         self._launchers[number] = self._start(number, "dataplane", "dataplane")
@@ -171,10 +171,21 @@ class Agents:
         prefix = self.prefixes.get(number, CAPABLE)
         return node.run("env", *environment, *through, *prefix, *AGENT, *words)
 
-    def wait_ready(self, timeout: float = _PATIENCE) -> None:
-        """Each reaches all the others, and nothing moves any more."""
+    def wait_ready(self, timeout: float = _PATIENCE, *, alive: bool = False) -> None:
+        """Each reaches all the others, and nothing moves any more.
+
+        AssertionError at once if they must be `alive`, and one is not.
+        """
+
+        def ready(number: int) -> bool:
+            assert not alive or self._agents[number].poll() is None, self._last_words(number)
+            return self.ready(number)
+
         for number in self.numbers:
-            wait_until(f"the agent of node {number} is ready", partial(self.ready, number), timeout)
+            wait_until(f"the agent of node {number} is ready", partial(ready, number), timeout)
+
+    def _last_words(self, number: int) -> str:
+        return "\n".join(self._log(number, "agent").read_text().splitlines()[-3:])
 
     def ready(self, number: int) -> bool:
         """Of the object that others see, so that waiting costs the nodes nothing."""

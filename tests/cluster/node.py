@@ -139,7 +139,7 @@ class Node:
         self._holder.wait(5)
 
     def _enter(self) -> tuple[str, ...]:
-        return ("nsenter", "-t", str(self._holder.pid), "--mount", "--net", "--uts", "--")
+        return ("nsenter", "-t", str(self._holder.pid), "--mount", "--root", "--net", "--uts", "--")
 
 
 def _mounts(pid: int) -> str:
