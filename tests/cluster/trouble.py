@@ -113,6 +113,11 @@ class Trouble:
     async def _stop(self) -> None:
         await self._runner.cleanup()
         await self._client.close()
+        # Of connections that are still being closed.
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         call = _call_of(request)
