@@ -4,8 +4,9 @@ The kernel counts packets there, whatever their size: a thousand small ones are 
 thousand super-packets of many flows wait for 60. Then every flow believes that the way is that
 long, sends by it, and in smaller bursts (tcp_tso_autosize), which cost still more. So a queue of
 super-packets to many peers that does not get empty is cut to `QUEUE_DELAY`, as fast as it is read
-now. It costs a lone packet now and then; with few peers the bursts are large enough as it is, and
-others than TCP do not heed how long they wait.
+now. It costs lone packets, up to one in four beside 80 streams to 5 peers (tests/system/
+test_fairness.py); with few peers the bursts are large enough as it is, and others than TCP do not
+heed how long they wait.
 """
 
 import asyncio
