@@ -20,6 +20,7 @@ from interop.keys import new_key_pair
 from interop.netns import Lab
 from interop.shell import ScenarioFailed
 from interop.tunnel import PORT, End, ends
+from interop.tunnel import hub as hub_of
 
 # One implementation at both ends, or one at each; and the inner MTU.
 Run = Callable[[Implementation, Implementation, int], list[float]]
@@ -180,18 +181,8 @@ def _star(center: Implementation, mtu: int, peers: int) -> Iterator[tuple[End, l
     with new_lab() as lab, ExitStack() as servers:
         spoke = COUNTERPARTS[_SPOKE]
         assert isinstance(spoke, Implementation)
-        namespaces = [lab.namespace(f"n{k}") for k in range(peers + 1)]
-        lab.switch(*namespaces)
-        first, *others = [
-            End(lab, ns, spoke if k else center, f"{lab.interface_name('h')}x{k}", k + 1, mtu)
-            for k, ns in enumerate(namespaces)
-        ]
-        first.join()
+        first, others = hub_of(lab, center, spoke, peers, mtu)
         for other in others:
-            other.join()
-            other.add_peer(first)
-            first.add_peer(other, 4)
-            first.ping(other)
             servers.enter_context(measure.iperf_server(other))
         yield first, others
 
