@@ -14,6 +14,9 @@ from tests.docs.pages import not_run
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 
+# Seconds, of tests that are long by intention.
+_LONGEST = 7200
+
 _PROGRAMS = {
     "ip": "iproute2",
     "iperf3": "iperf3",
@@ -32,6 +35,9 @@ def pytest_configure() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The slow ones first: they mostly wait, and others can run beside them."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    for item in items:
+        if item.get_closest_marker("endurance") or item.get_closest_marker("release"):
+            item.add_marker(pytest.mark.timeout(_LONGEST))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -61,7 +61,6 @@ def test_kernel_and_userspace_nodes_understand_each_other() -> None:
 
 def _script(lent: Path) -> str:
     mounts = "\n".join(f"mount -t tmpfs tmpfs {directory}" for directory in _OWN)
-    # A dump of all threads, which a slow test would print, is more than this interpreter bears.
-    words = f"-m pytest -v -p no:cacheprovider -o faulthandler_timeout=0 {' '.join(_FILES)}"
+    words = f"-m pytest -v -p no:cacheprovider -o timeout=0 {' '.join(_FILES)}"
     slow = f"{VARIABLE}={_SLOWNESS}"
     return f"{mounts}{_NETWORK}{slow} {LENT}={lent} {sys.executable} {words}"

@@ -148,7 +148,7 @@ def _detach(interface: str, parent: Parent) -> None:
 
 def _start_logging(interface: str, *, to_syslog: bool) -> None:
     """To the terminal, or once that is left to syslog where there is one."""
-    text = os.environ.get("LOG_LEVEL", "error")
+    text = os.environ.get("LOG_LEVEL") or "error"
     if text not in _LEVELS:
         raise ValueError(f"LOG_LEVEL={text!r} is not one of {', '.join(_LEVELS)}")
     handler: logging.Handler = logging.StreamHandler()
