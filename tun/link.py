@@ -26,6 +26,8 @@ _RT_SCOPE_UNIVERSE = 0
 _IFINFOMSG = Struct("=BxHiII")
 _IFADDRMSG = Struct("=BBBBi")
 _UINT = Struct("=I")
+_TCMSG = Struct("=BxxxiIII")
+_TC_H_ROOT, _TCA_KIND = 0xFFFFFFFF, 1
 _CLONE_NEWNET = 0x40000000
 
 T = TypeVar("T")
@@ -139,6 +141,15 @@ class LinkMonitor:
     def set_queue_length(self, packets: int) -> None:
         """How many may wait to be read. OSError."""
         self._set(netlink.attribute(_IFLA_TXQLEN, _UINT.pack(packets)))
+
+    def set_no_queue_discipline(self) -> None:
+        """Nothing between the host and the queues that are read, as the kernel's tunnels have it:
+        what finds them full is refused, and its sender knows. OSError.
+        """
+        head = _TCMSG.pack(0, self._state.ifindex, 0, _TC_H_ROOT, 0)
+        kind = netlink.attribute(_TCA_KIND, b"noqueue\0")
+        flags = netlink.NLM_F_CREATE | netlink.NLM_F_REPLACE | netlink.NLM_F_ACK
+        netlink.request(self._requests, netlink.RTM_NEWQDISC, flags, head + kind)
 
     def set_no_link_local(self) -> None:
         """No IPv6 address but those given to it, as the kernel's tunnels have it. OSError."""

@@ -23,6 +23,7 @@ _IFF_TUN = 0x0001
 _IFF_NO_PI = 0x1000
 _IFF_VNET_HDR = 0x4000
 _IFF_MULTI_QUEUE = 0x0100
+_IFF_TUN_EXCL = 0x8000
 _F_CSUM, _F_TSO4, _F_TSO6, _F_TSO_ECN, _F_USO4, _F_USO6 = 0x01, 0x02, 0x04, 0x08, 0x20, 0x40
 _IFREQ = struct.Struct("16sH22x")
 _NAME_MAX = 15
@@ -61,13 +62,17 @@ class Tun:
     def open_queues(
         cls, name: str, count: int, *, offloads: bool = True, uso: bool = True
     ) -> list[Self]:
-        """As `open`, with `count` queues; the kernel keeps each flow in one of them."""
+        """As `open`, with `count` queues; the kernel keeps each flow in one of them.
+
+        Only of a new interface: that of another process would take a queue of ours as well.
+        """
         flags = _IFF_MULTI_QUEUE | (_IFF_VNET_HDR if offloads else 0)
         queues: list[Self] = []
         try:
-            for _ in range(count):
+            queues.append(cls._of(_attach(name, flags | _IFF_TUN_EXCL), offloads, uso))
+            name = queues[0].name
+            for _ in range(count - 1):
                 queues.append(cls._of(_attach(name, flags), offloads, uso))
-                name = queues[0].name
         except BaseException:
             for queue in queues:
                 queue.close()

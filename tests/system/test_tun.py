@@ -322,6 +322,20 @@ def test_a_name_that_another_process_has_is_refused(
     assert caught.value.errno == errno.EBUSY
 
 
+def test_several_queues_are_those_of_a_new_interface(
+    namespaces: tuple[Namespace, Namespace],
+) -> None:
+    """The kernel would let anyone add some to those of another process."""
+    with namespaces[0].inside(), contextlib.ExitStack() as exits:
+        queues = [exits.enter_context(contextlib.closing(q)) for q in Tun.open_queues("tt7", 3)]
+        assert {queue.name for queue in queues} == {"tt7"}
+        assert "numqueues 3" in namespaces[0].ip("-d", "link", "show", "tt7")
+        with pytest.raises(OSError, match="tt7: another process has it") as caught:
+            Tun.open_queues("tt7", 2)
+    assert caught.value.errno == errno.EBUSY
+    assert "tt7" not in namespaces[0].ip("link", "show")
+
+
 @pytest.mark.parametrize("name", ["", "sixteen-bytes-xx", "a/b", "lo"])
 def test_a_name_that_cannot_be_is_refused(
     namespaces: tuple[Namespace, Namespace], name: str

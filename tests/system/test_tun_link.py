@@ -118,6 +118,17 @@ def test_a_link_is_followed_into_another_namespace_and_back(
     assert len(os.listdir("/proc/self/fd")) == descriptors
 
 
+def test_a_link_has_no_queue_discipline_if_it_shall_not(
+    linked: tuple[Namespace, Tun, LinkMonitor],
+) -> None:
+    left, tun, link = linked
+    link.set_no_queue_discipline()
+    left.ip("link", "set", tun.name, "up")
+    left.ip("link", "set", tun.name, "down")
+    left.ip("link", "set", tun.name, "up")
+    assert "qdisc noqueue" in left.ip("link", "show", tun.name)
+
+
 def test_an_interface_born_in_another_namespace_is_followed(
     namespaces: tuple[Namespace, Namespace],
 ) -> None:
