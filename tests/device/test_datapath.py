@@ -30,7 +30,7 @@ class _End(DataPath):
 
     def __init__(self, number: int, options: DeviceOptions, exits: ExitStack) -> None:
         tun = FakeTun.open("fake0", offloads=options.tun_offloads, uso=options.uso)
-        super().__init__(tun, Interface(os.urandom, clock.wall_ns), options)
+        super().__init__([tun], Interface(os.urandom, clock.wall_ns), options)
         self.host = tun
         self.key = Secret(os.urandom(32))
         self.network = ip_network(f"10.0.0.{number}/32"), ip_network(f"fd00::{number}/128")
@@ -40,12 +40,12 @@ class _End(DataPath):
         self._interface.configure(change, clock.now())
         self._interface.up(clock.now())
         self._network.adopt(self._bind)
-        self._loop.add_reader(tun.fd, self._tun_readable)
+        self._read_tun()
         exits.callback(self._close)
 
     def _close(self) -> None:
         self._network.close_sockets()
-        self._loop.remove_reader(self.host.fd)
+        self._leave_tun()
         self.host.close()
 
     def add_peer(self, peer: "_End") -> None:

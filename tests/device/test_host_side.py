@@ -14,6 +14,7 @@ from tun import virtio
 from tun.fake import FakeTun
 from tun.linux import Buffer
 from wgpy.device.fromhost import FromHost, Turn
+from wgpy.device.steering import Steering
 from wgpy.device.tohost import ToHost
 from wgpy.protocol.batch import PacketBatch, PacketRows, Slab
 from wgpy.protocol.constants import TRANSPORT_HEADER_LEN
@@ -41,7 +42,7 @@ class _Collector:
 
 def _from_host(tun: FakeTun) -> tuple[FromHost, _Collector]:
     collector = _Collector()
-    reader = FromHost(tun, collector.send, collector.drops.count)
+    reader = FromHost(Steering([tun]), collector.send, collector.drops.count)
     reader.mtu = 1420
     return reader, collector
 
@@ -54,7 +55,7 @@ def test_packets_of_any_sizes_are_sent_in_order_and_unchanged(sizes: list[int]) 
     packets = [packet(A4, B4, size) for size in sizes]
     for one in packets:
         tun.send(one)
-    reader.turn()
+    reader.turn(tun)
     assert [p for batch in collector.batches for p in batch] == packets
     tun.close()
 
@@ -64,7 +65,7 @@ def test_packets_of_one_size_are_one_batch_and_a_shorter_one_ends_it() -> None:
     reader, collector = _from_host(tun)
     for size in (100, 100, 100, 60, 100, 200):
         tun.send(packet(A4, B4, size))
-    reader.turn()
+    reader.turn(tun)
     assert [[len(p) for p in batch] for batch in collector.batches] == [
         [100, 100, 100, 60],
         [100],
@@ -92,7 +93,7 @@ def test_super_packets_and_others_are_sent_in_order_and_as_segments(
             whole = Packet(bytes(size), version=4 + 2 * (number % 2), seq=number)
             expected += (segment.encode() for segment in whole.segments(gso_size))
             tun.send(whole.partial(), whole.virtio(gso_size))
-    reader.turn()
+    reader.turn(tun)
     assert [p for batch in collector.batches for p in batch] == expected
     assert collector.drops == {}
     tun.close()
@@ -104,7 +105,7 @@ def test_small_super_packets_of_several_flows_are_one_batch() -> None:
     for flow, size in enumerate((1000, 1500, 500, 700, 10_000, 1000)):
         whole = Packet(bytes(size), source_port=flow)
         tun.send(whole.partial(), whole.virtio(500))
-    assert reader.turn() == Turn(6, 6, False)
+    assert reader.turn(tun) == Turn(6, 14_940, 6, False)
     assert [len(batch) for batch in collector.batches] == [2 + 3 + 1 + 2, 20, 2]
     assert collector.single_flow == [False, True, True]
     tun.close()
@@ -119,7 +120,7 @@ def test_one_that_comes_alone_leaves_before_it_is_seen_that_nothing_follows() ->
         before = len(collector.batches)
         for _ in range(count):
             tun.send(packet(A4, B4, 100))
-        reader.turn()
+        reader.turn(tun)
         return [len(batch) for batch in collector.batches[before:]]
 
     assert turn(3) == [3]
@@ -136,10 +137,10 @@ def test_a_turn_is_bounded() -> None:
     reader, collector = _from_host(tun)
     for _ in range(300):
         tun.send(packet(A4, B4, 40))
-    assert reader.turn() == Turn(128, 0, True)
+    assert reader.turn(tun) == Turn(128, 128 * 40, 0, True)
     assert sum(map(len, collector.batches)) == 128
-    assert reader.turn() == Turn(128, 0, True)
-    assert reader.turn() == Turn(44, 0, False)
+    assert reader.turn(tun) == Turn(128, 128 * 40, 0, True)
+    assert reader.turn(tun) == Turn(44, 44 * 40, 0, False)
     assert sum(map(len, collector.batches)) == 300
 
 
@@ -150,7 +151,7 @@ def test_a_damaged_super_packet_is_counted_and_the_next_packet_passes() -> None:
     tun.send(packet(A4, B4, 3000), header.pack())
     good = packet(A4, B4, 100)
     tun.send(good)
-    reader.turn()
+    reader.turn(tun)
     assert collector.drops == {DropReason.BAD_SUPER_PACKET: 1}
     assert collector.batches == [[good]]
 
@@ -160,7 +161,7 @@ def test_a_deleted_interface_raises() -> None:
     reader, _ = _from_host(tun)
     tun.delete()
     with pytest.raises(OSError, match="bad state"):
-        reader.turn()
+        reader.turn(tun)
 
 
 class _Refusing(FakeTun):
@@ -190,7 +191,7 @@ def test_what_the_tun_refuses_is_counted_packet_by_packet(number: int, reason: D
     for k in range(3):
         layout.row(k)[16:80] = packet(A4, B4, 64)
     rows = PacketRows(layout, 0, np.full(3, 64))
-    ToHost(tun, drops.count).write([rows, packet(A4, B4)])
+    ToHost(Steering([tun]), drops.count).write([rows, packet(A4, B4)])
     assert drops == {reason: 4}
 
 
@@ -202,5 +203,5 @@ def test_rows_and_single_packets_reach_the_host_in_order() -> None:
         layout.row(k)[16:80] = one
     last = packet(A4, B4, 90)
     rows = PacketRows(layout, 1, np.full(2, 64))
-    ToHost(tun, Drops().count).write([rows, last])
+    ToHost(Steering([tun]), Drops().count).write([rows, last])
     assert [tun.receive()[1] for _ in range(3)] == [*packets[1:], last]

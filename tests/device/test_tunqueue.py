@@ -45,7 +45,7 @@ class _World:
         """Turns one after the other, each of which takes `seconds`; `lone` are no super-packets."""
         for number in range(count):
             self.wait(seconds)
-            self.queue.turned(Turn(reads, reads - lone, stands), {number % peers})
+            self.queue.turned(Turn(reads, 0, reads - lone, stands), {number % peers})
 
     def wait(self, seconds: float) -> None:
         self.now += seconds
@@ -142,7 +142,7 @@ def test_an_interface_of_others_is_left_alone(world: _World) -> None:
     world.lengths.clear()
     for number in range(100):
         world.now += 0.002
-        queue.turned(Turn(64, 64, True), {number % 4})
+        queue.turned(Turn(64, 0, 64, True), {number % 4})
     assert world.lengths == []
     assert not world.timers
 

@@ -19,9 +19,10 @@ import pytest
 from interop.counterparts.userspace import Daemon, Userspace
 from interop.netns import Lab, Namespace
 from interop.shell import CommandFailed, run, wait_until
-from interop.tunnel import PORT, End, tunnel
+from interop.tunnel import PORT, End, bare_pair, tunnel
 from interop.wire import capture
 from tests.system.carried import bulk
+from wgpy.device.sizes import QUEUES
 
 pytestmark = pytest.mark.system
 
@@ -168,6 +169,20 @@ def test_inherited_descriptors_are_used(lab: Lab) -> None:
 def _answers(namespace: Namespace, name: str) -> bool:
     shown = subprocess.run(["wg", "show", name], capture_output=True, check=False)
     return shown.returncode == 0 and name in namespace.ip("link show")
+
+
+def test_a_lasting_interface_with_one_queue_is_taken_as_well(lab: Lab) -> None:
+    a, b = bare_pair(lab, _wgpy(), _wgpy(), 1420, 1500)
+    a.namespace.ip(f"tuntap add {a.interface} mode tun")
+    for end in (a, b):
+        end.join()
+    a.add_peer(b, 4)
+    b.add_peer(a)
+    assert a.ping_many(b, 20, 0.01) == 0
+    assert "multi_queue" not in a.namespace.ip(f"-d link show {a.interface}")
+    # One that is made has several, and no queue discipline, as the kernel's.
+    assert f"multi_queue numqueues {QUEUES}" in b.namespace.ip(f"-d link show {b.interface}")
+    assert "qdisc noqueue" in b.namespace.ip(f"link show {b.interface}")
 
 
 def test_no_key_can_be_read_from_outside(lab: Lab) -> None:

@@ -66,7 +66,12 @@ def open_tun(namespace: Namespace, side: int, *, offloads: bool = True, mtu: int
     """An interface that is up and has its addresses."""
     with namespace.inside():
         tun = Tun.open("tt%d", offloads=offloads)
+    configure(namespace, tun, side, mtu)
+    return tun
+
+
+def configure(namespace: Namespace, tun: Tun, side: int, mtu: int = 1420) -> None:
+    """Bring it up, with its addresses."""
     namespace.ip("link", "set", tun.name, "mtu", str(mtu), "up")
     namespace.ip("address", "add", f"{ADDRESSES[4][side]}/24", "dev", tun.name)
     namespace.ip("address", "add", f"{ADDRESSES[6][side]}/64", "dev", tun.name, "nodad")
-    return tun

@@ -1,14 +1,15 @@
-"""One TUN queue and one pair of UDP sockets around the core: packets in both directions."""
+"""A TUN's queues and one pair of UDP sockets around the core: packets in both directions."""
 
 import asyncio
 import logging
-from collections.abc import Set
+from collections.abc import Sequence, Set
 
 from tun import Tun
 from wgpy.device import clock
 from wgpy.device.fromhost import FromHost, Turn
 from wgpy.device.network import Network
 from wgpy.device.options import DeviceOptions
+from wgpy.device.steering import Steering
 from wgpy.device.tohost import ToHost
 from wgpy.protocol import multibuffer
 from wgpy.protocol.batch import PacketBatch
@@ -20,10 +21,11 @@ _log = logging.getLogger("wgpy.device")
 class DataPath:
     """Moves packets while somebody above says when; `_settle` and `_tun_gone` are his."""
 
-    def __init__(self, tun: Tun, interface: Interface, options: DeviceOptions) -> None:
-        """On a running event loop; the TUN is not read yet."""
+    def __init__(self, queues: Sequence[Tun], interface: Interface, options: DeviceOptions) -> None:
+        """On a running event loop; the TUN is not read yet, in none of its queues."""
         self._loop = asyncio.get_running_loop()
-        self._tun = tun
+        self._tun = queues[0]
+        self._steering = Steering(queues)
         self._interface = interface
         self._up = False
         # The paths that were sent along in this turn, by id.
@@ -32,19 +34,31 @@ class DataPath:
         if cipher is not None:
             interface.use_cipher(cipher)
         _log.info("batches are sealed by %s", "libIPSec_MB" if cipher else "OpenSSL, one by one")
-        self._from_host = FromHost(tun, self._send_packets, interface.drop)
-        self._to_host = ToHost(tun, interface.drop)
+        self._from_host = FromHost(self._steering, self._send_packets, interface.drop)
+        self._to_host = ToHost(self._steering, interface.drop)
         self._network = Network(self._loop, interface, self._flush, self._settle, self._pause)
 
-    def _tun_readable(self) -> None:
+    def _read_tun(self) -> None:
+        """Hear of packets from the host from now on."""
+        for queue in self._steering.queues:
+            self._loop.add_reader(queue.fd, self._tun_readable, queue)
+
+    def _leave_tun(self) -> None:
+        """Let them wait."""
+        for queue in self._steering.queues:
+            self._loop.remove_reader(queue.fd)
+
+    def _tun_readable(self, queue: Tun) -> None:
         try:
-            turn = self._from_host.turn()
+            turn = self._from_host.turn(queue)
         except OSError as error:
             _log.info("interface is gone: %s", error)
             self._tun_gone()
             return
-        self._turned(turn, self._reached)
-        self._reached.clear()
+        if queue is self._steering.bulk:
+            self._turned(turn, self._reached)
+            self._reached.clear()
+        self._steering.age(clock.now())
         self._settle()
 
     def _send_packets(self, batch: PacketBatch) -> None:
@@ -55,9 +69,9 @@ class DataPath:
     def _pause(self, pause: bool) -> None:
         """Let the host wait while a socket is full: its queue is the place to drop."""
         if pause:
-            self._loop.remove_reader(self._tun.fd)
+            self._leave_tun()
         else:
-            self._loop.add_reader(self._tun.fd, self._tun_readable)
+            self._read_tun()
 
     def _flush(self) -> None:
         """Move what the core has to give."""
@@ -74,7 +88,7 @@ class DataPath:
         raise NotImplementedError
 
     def _turned(self, turn: Turn, reached: Set[int]) -> None:
-        """So much was read from the TUN, and left along so many paths."""
+        """So much was read from the last queue, and all since left along so many paths."""
 
     def _tun_gone(self) -> None:
         """The interface was deleted."""

@@ -30,6 +30,7 @@ from wgpy.device.fromhost import Turn
 from wgpy.device.options import DeviceOptions
 from wgpy.device.sizes import GSO_HEADERS, LARGEST_GSO, LARGEST_SEND
 from wgpy.device.sources import Sources
+from wgpy.device.steering import open_queues
 from wgpy.device.tunqueue import TunQueue
 from wgpy.device.workers import Workers
 from wgpy.protocol.batch import MAX_BATCH, DatagramBatch, Slab, datagram_size
@@ -56,7 +57,7 @@ class Device(DataPath):
     def __init__(
         self, tun: Tun, options: DeviceOptions | None = None, queues: Sequence[Tun] = ()
     ) -> None:
-        """Takes over `tun`, and its other `queues`, one for each further worker.
+        """Takes over `tun`, and its other `queues`: one for each further worker, or all for itself.
 
         OSError if the link cannot be followed or the key log not be opened, ValueError where
         others may read that.
@@ -65,14 +66,14 @@ class Device(DataPath):
         self._key_log = keylog.KeyLog(self._options.key_log) if self._options.key_log else None
         self._table: CounterTable | None = None
         self._workers: Workers | None = None
-        if not queues:
-            super().__init__(tun, Interface(urandom, clock.wall_ns), self._options)
+        if self._options.workers == 1:
+            super().__init__((tun, *queues), Interface(urandom, clock.wall_ns), self._options)
         else:
             self._table = CounterTable.make()
             counters = Places(self._table)
             owners = len(queues) + 1
             leader = Leader(urandom, clock.wall_ns, owners, counters.new_counter)
-            super().__init__(tun, leader, self._options)
+            super().__init__([tun], leader, self._options)
             self._workers = Workers(
                 leader, self._table, queues, self._options, self._settle, self._receive_stray
             )
@@ -88,22 +89,22 @@ class Device(DataPath):
         self._queue = TunQueue(self._loop, self._link.set_queue_length)
         self._sources = Sources(self._loop, self._interface)
         self._loop.add_reader(self._link.fileno(), self._link_changed)
-        self._loop.add_reader(tun.fd, self._tun_readable)
+        self._read_tun()
         self._apply_link(self._link.state())
 
     @classmethod
     def open(cls, name: str, options: DeviceOptions | None = None) -> Self:
         """Make the interface `name`. OSError says why it cannot be made."""
         options = options or DeviceOptions()
-        offloads, uso = options.tun_offloads, options.uso
-        if options.workers > 1:
-            tun, *queues = Tun.open_queues(name, options.workers, offloads=offloads, uso=uso)
-        else:
-            tun, queues = Tun.open(name, offloads=offloads, uso=uso), []
+        tun, *queues = open_queues(name, options)
         try:
             device = cls(tun, options, queues)
             device._link.set_mtu(DEFAULT_MTU)
             device._queue.begin()
+            # As the kernel's. The host would give several queues 256 disciplines, of 6 MB, and keep
+            # from a sender what was refused. Without CONFIG_NET_SCHED there is none.
+            with contextlib.suppress(OSError):
+                device._link.set_no_queue_discipline()
             # A host without IPv6 has no such addresses anyway.
             with contextlib.suppress(OSError):
                 device._link.set_no_link_local()
@@ -136,7 +137,7 @@ class Device(DataPath):
         self._closed.set_result(None)
         self._queue.close()
         self._bring_down()
-        self._loop.remove_reader(self._tun.fd)
+        self._leave_tun()
         self._loop.remove_reader(self._link.fileno())
         if self._timer is not None:
             self._timer.cancel()
@@ -149,7 +150,7 @@ class Device(DataPath):
             self._key_log.close()
         self._sources.close()
         self._link.close()
-        self._tun.close()
+        self._steering.close()
 
     async def wait_closed(self) -> None:
         """Return when the device was closed, by us or because its interface was deleted."""
@@ -323,13 +324,13 @@ class Device(DataPath):
 
     # Packets.
 
-    def _tun_readable(self) -> None:
+    def _tun_readable(self, queue: Tun) -> None:
         if not self._up:
             # A packet can overtake the news that the link is up.
             self._link_changed()
             if self._closed.done():
                 return
-        super()._tun_readable()
+        super()._tun_readable(queue)
 
     def _tun_gone(self) -> None:
         self.close()

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from tun import BadSuperPacket, SplitPlan, Tun, finish_checksum, plan, virtio
-from wgpy.device.sizes import LARGEST_PACKET, SEND_SLAB, TURN_BYTES, TURN_READS
+from wgpy.device.sizes import LARGEST_PACKET, QUEUES, SEND_SLAB, TURN_BYTES, TURN_READS
+from wgpy.device.steering import Steering
 from wgpy.protocol.batch import Layout, PacketBatch, Slab, datagram_size
 from wgpy.protocol.constants import TRANSPORT_HEADER_LEN
 from wgpy.protocol.drops import DropReason
@@ -18,27 +19,31 @@ _log = logging.getLogger("wgpy.device")
 
 # Super-packets of up to so many segments share a batch with others.
 _FEW = 8
+# Of a turn, as much is for each queue if all are full.
+_SHARE_READS = TURN_READS // QUEUES
+_SHARE_BYTES = TURN_BYTES // QUEUES
 
 
 class Turn(NamedTuple):
-    """What was read from the host at once, and whether more may be there."""
+    """What was read from one queue of the host's at once, and whether more may be there."""
 
     reads: int
+    size: int
     super_packets: int
     stands: bool
 
 
 class FromHost:
-    """Reads one TUN; `send` takes each batch and is done with its slab when it returns."""
+    """Reads a TUN; `send` takes each batch and is done with its slab when it returns."""
 
     def __init__(
         self,
-        tun: Tun,
+        steering: Steering,
         send: Callable[[PacketBatch], None],
         drop: Callable[[DropReason], None],
     ) -> None:
         self.mtu = 0
-        self._tun = tun
+        self._steering = steering
         self._send = send
         self._drop = drop
         self._slab = Slab(SEND_SLAB)
@@ -52,15 +57,27 @@ class FromHost:
         # The turn before found one packet, so this one's first may be alone as well.
         self._lone = False
 
-    def turn(self) -> Turn:
-        """Read and send what is there, within the bounds of one turn.
+    def turn(self, queue: Tun) -> Turn:
+        """Read and send what is in a queue that is readable, within the bounds of one turn.
 
         OSError when the TUN is gone.
         """
-        header, scratch, read = self._header, self._scratch, self._tun.read
-        budget = TURN_BYTES
-        reads, super_packets, stands = 0, 0, True
-        while reads < TURN_READS and budget > 0:
+        reads, size = 0, 0
+        if queue is self._steering.bulk:
+            for other in self._steering.early():
+                before = self._read(other, _SHARE_READS, _SHARE_BYTES)
+                reads += before.reads
+                size += before.size
+        turn = self._read(queue, TURN_READS - reads, max(TURN_BYTES - size, _SHARE_BYTES))
+        self._flush()
+        self._lone = reads + turn.reads == 1
+        return turn
+
+    def _read(self, queue: Tun, most: int, budget: int) -> Turn:
+        """So many packets at most, and so many bytes and perhaps a packet."""
+        header, scratch, read = self._header, self._scratch, queue.read
+        reads, total, super_packets, stands = 0, 0, 0, True
+        while reads < most and total < budget:
             try:
                 size = read(header, scratch)
             except BlockingIOError:
@@ -70,7 +87,9 @@ class FromHost:
             try:
                 if header[1] != virtio.GSO_NONE:
                     super_packets += 1
-                    self._cut(plan(header, scratch[:size]))
+                    split = plan(header, scratch[:size])
+                    self._steering.sent(scratch)
+                    self._cut(split)
                 else:
                     if header[0] & virtio.NEEDS_CSUM:
                         finish_checksum(header, scratch[:size])
@@ -78,14 +97,12 @@ class FromHost:
             except BadSuperPacket as error:
                 _log.debug("packet from the host: %s", error)
                 self._drop(DropReason.BAD_SUPER_PACKET)
-            budget -= size
+            total += size
             if self._lone:
                 # It need not wait for the read that finds nothing: 20 us where caches are cold.
                 self._lone = False
                 self._flush()
-        self._flush()
-        self._lone = reads == 1
-        return Turn(reads, super_packets, stands)
+        return Turn(reads, total, super_packets, stands)
 
     def _gather(self, packet: memoryview, size: int) -> None:
         """Put one packet behind those gathered, if it fits them."""

@@ -21,6 +21,9 @@ RECEIVE_BUFFER: Final = 4 << 20
 TUN_QUEUE: Final = 1000
 SHORTEST_TUN_QUEUE: Final = 64
 QUEUE_DELAY: Final = 0.003
+# Queues of a TUN, each as long (wgpy.device.steering). The first packet of a flow has a chance of
+# one to this of waiting among streams.
+QUEUES: Final = 8
 # To the network. Some tens of super-packets between us and the link. More would only wait longer:
 # a full socket makes the host wait.
 SEND_BUFFER: Final = 1 << 20

@@ -4,7 +4,8 @@ import errno
 import logging
 from collections.abc import Callable, Sequence
 
-from tun import Tun, coalesce, virtio
+from tun import coalesce, virtio
+from wgpy.device.steering import Steering
 from wgpy.protocol.batch import Buffer, PacketRows
 from wgpy.protocol.constants import TRANSPORT_HEADER_LEN
 from wgpy.protocol.drops import DropReason
@@ -13,10 +14,11 @@ _log = logging.getLogger("wgpy.device")
 
 
 class ToHost:
-    """Writes to one TUN; what it refuses is counted through `drop`."""
+    """Writes to a TUN; what it refuses is counted through `drop`."""
 
-    def __init__(self, tun: Tun, drop: Callable[[DropReason, int], None]) -> None:
-        self._tun = tun
+    def __init__(self, steering: Steering, drop: Callable[[DropReason, int], None]) -> None:
+        self._queue_for = steering.queue_for
+        self._offloads = steering.bulk.offloads
         self._drop = drop
 
     def write(self, packets: list[PacketRows | Buffer]) -> None:
@@ -27,12 +29,12 @@ class ToHost:
                 continue
             count = len(item.lengths)
             rows = item.layout.matrix[item.first : item.first + count, TRANSPORT_HEADER_LEN:]
-            for group in coalesce(rows, item.lengths, self._tun.offloads):
+            for group in coalesce(rows, item.lengths, self._offloads):
                 self._write(group.buffers, group.packets)
 
     def _write(self, buffers: Sequence[Buffer], packets: int) -> None:
         try:
-            self._tun.write(buffers)
+            self._queue_for(buffers[1]).write(buffers)
         except BlockingIOError:
             self._drop(DropReason.TUN_FULL, packets)
         except OSError as error:

@@ -41,12 +41,12 @@ class Worker(DataPath):
             begin.owners,
             lambda ticket: SharedCounter(table, ticket),
         )
-        super().__init__(tun, self._follower, begin.options)
+        super().__init__([tun], self._follower, begin.options)
         self._options: DeviceOptions = begin.options
         self._lone = Slab(RECEIVE_SIZE).layout(RECEIVE_SIZE)
         self._next_report: asyncio.TimerHandle | None = None
         self.channel: Channel | None = None
-        self._loop.add_reader(tun.fd, self._tun_readable)
+        self._read_tun()
 
     def hear(self, message: Any, fds: list[int]) -> None:
         """One message of the leader."""
@@ -108,7 +108,7 @@ class Worker(DataPath):
 
     def _tun_gone(self) -> None:
         # The leader knows it too, and will end us.
-        self._loop.remove_reader(self._tun.fd)
+        self._leave_tun()
 
 
 async def _serve(fd: int) -> None:
