@@ -59,14 +59,14 @@ def test_no_echo_is_lost_or_late_beside_the_streams_of_one_peer(lab: Lab, stream
     assert echoes.p99 < _LATEST
 
 
-def test_most_echoes_come_back_in_time_beside_the_streams_of_five_peers(lab: Lab) -> None:
+def test_echoes_come_back_in_time_beside_the_streams_of_five_peers(lab: Lab) -> None:
     center, others = hub(lab, _WGPY, _WGPY, 5)
     with _beside([Flow(center, other, _SECONDS, "-P 16") for other in others]):
         echoes = measure.ping(center, others[0], _ECHOES)
-    # Eighty streams keep a queue full that is short for so many peers (wgpy.device.tunqueue): each
-    # packet of the host, lone ones too, may find no room. With busy processors it is one in five.
-    assert echoes.lost < _ECHOES / 3
-    assert echoes.p99 < 2 * _LATEST
+    # Eighty streams keep a queue full that is short for so many peers (wgpy.device.tunqueue), but
+    # it is none that echoes wait in, except perhaps the first one.
+    assert echoes.lost <= _ECHOES / 100
+    assert echoes.p99 < _LATEST
 
 
 @pytest.mark.parametrize("initiator", ["the busy one", "the new one"])

@@ -19,8 +19,8 @@ RECEIVE_BUFFER: Final = 4 << 20
 # once super-packets to many peers stand in line, as many as are read in so many seconds
 # (wgpy.device.tunqueue).
 TUN_QUEUE: Final = 1000
-SHORTEST_TUN_QUEUE: Final = 64
-QUEUE_DELAY: Final = 0.003
+SHORTEST_TUN_QUEUE: Final = 24
+QUEUE_DELAY: Final = 0.001
 # Queues of a TUN, each as long (wgpy.device.steering). The first packet of a flow has a chance of
 # one to this of waiting among streams.
 QUEUES: Final = 8

@@ -1,12 +1,13 @@
-"""How long the TUN's queue is: so many packets as are some milliseconds of our work.
+"""How long the TUN's queues are: so many packets as are a millisecond of our work.
 
 The kernel counts packets there, whatever their size: a thousand small ones are gone in 8 ms, a
 thousand super-packets of many flows wait for 60. Then every flow believes that the way is that
 long, sends by it, and in smaller bursts (tcp_tso_autosize), which cost still more. So a queue of
 super-packets to many peers that does not get empty is cut to `QUEUE_DELAY`, as fast as it is read
-now. It costs lone packets, up to one in four beside 80 streams to 5 peers (tests/system/
-test_fairness.py); with few peers the bursts are large enough as it is, and others than TCP do not
-heed how long they wait.
+now. What is refused was not sent: without a queue discipline in between TCP is told, keeps it, and
+loses nothing. With few peers the bursts are large enough as it is, and others than TCP do not heed
+how long they wait. All queues are as long, but only that of the streams (wgpy.device.steering) is
+looked at.
 """
 
 import asyncio
