@@ -34,18 +34,21 @@ class _World:
 
     def turns(
         self,
-        count: int,
-        reads: int,
         seconds: float,
         *,
+        reads: int = 12,
+        size: int = 40_000,
         lone: int = 0,
         peers: int = 4,
-        stands: bool = True,
+        stands: bool = False,
     ) -> None:
-        """Turns one after the other, each of which takes `seconds`; `lone` are no super-packets."""
-        for number in range(count):
-            self.wait(seconds)
-            self.queue.turned(Turn(reads, 0, reads - lone, stands), {number % peers})
+        """Turns of 2 ms one after the other; of what each reads, `lone` are no super-packets.
+
+        A dozen fills a short queue by half, and says nothing of a long one.
+        """
+        for number in range(round(seconds / 0.002)):
+            self.wait(0.002)
+            self.queue.turned(Turn(reads, size * reads, reads - lone, stands), {number % peers})
 
     def wait(self, seconds: float) -> None:
         self.now += seconds
@@ -66,74 +69,94 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[_World]:
 
 
 def test_a_queue_that_gets_empty_stays_long(world: _World) -> None:
-    world.turns(1000, 128, 0.01, stands=False)
+    world.turns(2)
     assert world.lengths == [1000]
 
 
-def test_what_stands_in_line_is_a_millisecond_of_work(world: _World) -> None:
-    # 64 in 2 ms: 32 in one.
-    world.turns(100, 64, 0.002)
-    assert world.lengths == [1000, 32]
-
-
-def test_it_is_never_too_short_for_a_burst(world: _World) -> None:
-    world.turns(100, 1, 0.001)
+def test_what_stands_in_line_is_refused_and_so_the_host_sends_much_at_a_time(
+    world: _World,
+) -> None:
+    world.turns(0.1, stands=True)
+    assert world.lengths == [1000, 24]
+    # One turn empties it, and it is half full at the next one.
+    world.turns(60)
     assert world.lengths == [1000, 24]
 
 
 def test_few_peers_are_served_well_by_a_long_one(world: _World) -> None:
-    world.turns(100, 64, 0.002, peers=3)
-    assert world.lengths == [1000]
-
-
-def test_what_is_quickly_read_keeps_it_long(world: _World) -> None:
-    world.turns(1000, 128, 0.0001)
+    world.turns(1, peers=3, stands=True)
     assert world.lengths == [1000]
 
 
 def test_packets_that_do_not_heed_it_are_not_lost_for_it(world: _World) -> None:
     """As on a machine where others work as well."""
-    world.turns(100, 128, 0.02, lone=100)
+    world.turns(1, reads=64, lone=50, stands=True)
     assert world.lengths == [1000]
-    world.turns(100, 64, 0.002, lone=10)
-    assert world.lengths == [1000, 32]
-    world.turns(100, 64, 0.002, lone=60)
-    assert world.lengths == [1000, 32, 1000]
+    world.turns(0.1, reads=64, lone=10, stands=True)
+    assert world.lengths == [1000, 24]
+    world.turns(0.1, reads=64, lone=60, stands=True)
+    assert world.lengths == [1000, 24, 1000]
 
 
-def test_it_is_changed_again_only_when_the_work_is_another(world: _World) -> None:
-    world.turns(100, 64, 0.002)
-    world.turns(100, 70, 0.002)
-    assert world.lengths == [1000, 32]
-    world.turns(200, 128, 0.001)
-    # The first of these was measured with some of those.
-    assert world.lengths[:2] == [1000, 32]
-    assert world.lengths[2:] == [pytest.approx(128, rel=0.1)]
+def test_those_who_stay_small_in_a_short_queue_have_a_long_one(world: _World) -> None:
+    world.turns(0.9, size=4_000, stands=True)
+    assert world.lengths == [1000, 24]
+    world.turns(0.3, size=4_000, stands=True)
+    assert world.lengths == [1000, 24, 1000]
+    # They need time to grow, and then keep it.
+    world.turns(2.0, size=4_000, stands=True)
+    world.turns(60, size=20_000, stands=True)
+    assert world.lengths == [1000, 24, 1000]
+
+
+def test_those_who_stay_small_in_a_long_queue_too_see_the_short_way_again(world: _World) -> None:
+    world.turns(1.2, size=4_000, stands=True)
+    world.turns(2.8, size=4_000, stands=True)
+    assert world.lengths == [1000, 24, 1000]
+    world.turns(0.3, size=4_000, stands=True)
+    assert world.lengths == [1000, 24, 1000, 24]
+    world.turns(60, size=20_000, stands=True)
+    assert world.lengths == [1000, 24, 1000, 24]
 
 
 def test_it_is_long_again_when_nothing_stands_in_line(world: _World) -> None:
-    world.turns(1000, 64, 0.002)
-    assert world.lengths == [1000, 32]
-    world.turns(1, 10, 0.002, stands=False)
+    world.turns(2, stands=True)
+    assert world.lengths == [1000, 24]
+    world.turns(0.002, reads=10)
     world.wait(0.6)
-    assert world.lengths == [1000, 32, 1000]
+    assert world.lengths == [1000, 24, 1000]
     world.wait(10)
-    world.turns(100, 64, 0.002)
-    assert world.lengths == [1000, 32, 1000, 32]
+    world.turns(0.2, stands=True)
+    assert world.lengths == [1000, 24, 1000, 24]
 
 
-def test_a_gap_between_two_bursts_is_no_slow_reading(world: _World) -> None:
-    """Time counts only while something waits."""
+def test_what_was_found_best_is_known_the_next_time(world: _World) -> None:
+    world.turns(1.2, size=4_000, stands=True)
+    assert world.lengths == [1000, 24, 1000]
+    world.wait(10)
+    world.turns(1, size=4_000, stands=True)
+    assert world.lengths == [1000, 24, 1000]
+
+
+def test_a_burst_now_and_then_is_no_standing_in_line(world: _World) -> None:
     for _ in range(50):
-        world.turns(1, 128, 0.1)
-        world.turns(1, 20, 0.0005, stands=False)
+        world.turns(0.002, reads=20, stands=True)
+        world.turns(0.098)
     assert world.lengths == [1000]
+
+
+def test_who_reads_nothing_most_of_the_time_looks_at_no_clock(
+    world: _World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clock, "now", lambda: pytest.fail("a clock for a lone packet"))
+    for _ in range(10):
+        world.queue.turned(Turn(1, 100, 0, False), {0})
 
 
 def test_what_somebody_else_has_set_stays(world: _World) -> None:
     world.queue.is_set_to(1000)
     world.queue.is_set_to(5000)
-    world.turns(100, 64, 0.002)
+    world.turns(0.2, stands=True)
     assert world.lengths == [1000]
 
 
@@ -142,14 +165,14 @@ def test_an_interface_of_others_is_left_alone(world: _World) -> None:
     world.lengths.clear()
     for number in range(100):
         world.now += 0.002
-        queue.turned(Turn(64, 0, 64, True), {number % 4})
+        queue.turned(Turn(64, 64 * 40_000, 64, True), {number % 4})
     assert world.lengths == []
     assert not world.timers
 
 
 def test_who_may_not_change_it_tries_once(world: _World) -> None:
     world.error = errno.EPERM
-    world.turns(100, 64, 0.002)
+    world.turns(0.2, stands=True)
     world.error = 0
-    world.turns(100, 64, 0.002)
+    world.turns(0.2, stands=True)
     assert world.lengths == [1000]

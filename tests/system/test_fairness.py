@@ -59,8 +59,10 @@ def test_no_echo_is_lost_or_late_beside_the_streams_of_one_peer(lab: Lab, stream
     assert echoes.p99 < _LATEST
 
 
-def test_echoes_come_back_in_time_beside_the_streams_of_five_peers(lab: Lab) -> None:
-    center, others = hub(lab, _WGPY, _WGPY, 5)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_echoes_come_back_in_time_beside_the_streams_of_five_peers(lab: Lab, workers: int) -> None:
+    busy = Userspace("wgpy", f"{sys.executable} -m wgpy --workers {workers}")
+    center, others = hub(lab, busy, _WGPY, 5)
     with _beside([Flow(center, other, _SECONDS, "-P 16") for other in others]):
         echoes = measure.ping(center, others[0], _ECHOES)
     # Eighty streams keep a queue full that is short for so many peers (wgpy.device.tunqueue), but

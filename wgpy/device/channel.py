@@ -13,7 +13,7 @@ from typing import Any
 
 # The largest message; the kernel's default for a socket's buffer is a little more.
 _MESSAGE_SIZE = 128 * 1024
-_MAX_FDS = 4
+_MAX_FDS = 16
 _READS = 16
 
 

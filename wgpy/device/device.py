@@ -57,7 +57,7 @@ class Device(DataPath):
     def __init__(
         self, tun: Tun, options: DeviceOptions | None = None, queues: Sequence[Tun] = ()
     ) -> None:
-        """Takes over `tun`, and its other `queues`: one for each further worker, or all for itself.
+        """Takes over `tun`, and its other `queues`: of all, each worker has as many.
 
         OSError if the link cannot be followed or the key log not be opened, ValueError where
         others may read that.
@@ -66,16 +66,19 @@ class Device(DataPath):
         self._key_log = keylog.KeyLog(self._options.key_log) if self._options.key_log else None
         self._table: CounterTable | None = None
         self._workers: Workers | None = None
-        if self._options.workers == 1:
-            super().__init__((tun, *queues), Interface(urandom, clock.wall_ns), self._options)
+        owners = self._options.workers
+        all_queues = (tun, *queues)
+        share = len(all_queues) // owners
+        own, *others = (all_queues[at : at + share] for at in range(0, len(all_queues), share))
+        if owners == 1:
+            super().__init__(own, Interface(urandom, clock.wall_ns), self._options)
         else:
             self._table = CounterTable.make()
             counters = Places(self._table)
-            owners = len(queues) + 1
             leader = Leader(urandom, clock.wall_ns, owners, counters.new_counter)
-            super().__init__([tun], leader, self._options)
+            super().__init__(own, leader, self._options)
             self._workers = Workers(
-                leader, self._table, queues, self._options, self._settle, self._receive_stray
+                leader, self._table, others, self._options, self._settle, self._receive_stray
             )
         self._key_readers: list[Callable[[HandshakeSecrets], None]] = []
         if self._key_log is not None:

@@ -12,7 +12,7 @@ from wgpy.protocol.sharing import PeerReport, PeerState
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """The first message to a worker; with a TUN queue and the table of counters."""
+    """The first message to a worker; with the table of counters and queues of the TUN."""
 
     number: int
     owners: int

@@ -15,15 +15,14 @@ from wgpy.protocol.batch import MAX_BATCH
 # From the network. A turn of the event loop may take some milliseconds (a handshake, a burst in
 # the other direction); at 5 Gbit/s 4 MiB arrive in 6.
 RECEIVE_BUFFER: Final = 4 << 20
-# Packets and super-packets from the host: at most as many as the kernel's interfaces have, and,
-# once super-packets to many peers stand in line, as many as are read in so many seconds
-# (wgpy.device.tunqueue).
+# Packets and super-packets from the host: as many as the kernel's interfaces have, or so few that
+# TCP sees how short the way is (wgpy.device.tunqueue says when).
 TUN_QUEUE: Final = 1000
-SHORTEST_TUN_QUEUE: Final = 24
-QUEUE_DELAY: Final = 0.001
-# Queues of a TUN, each as long (wgpy.device.steering). The first packet of a flow has a chance of
-# one to this of waiting among streams.
+SHORT_TUN_QUEUE: Final = 24
+# Queues of a process, each as long (wgpy.device.steering). The first packet of a flow has a chance
+# of one to this of waiting among streams. And those that the kernel gives a TUN.
 QUEUES: Final = 8
+MOST_QUEUES: Final = 256
 # To the network. Some tens of super-packets between us and the link. More would only wait longer:
 # a full socket makes the host wait.
 SEND_BUFFER: Final = 1 << 20

@@ -14,7 +14,7 @@ it are, so what came first is read first unless an early queue holds more than i
 A flow moves back when it has sent no super-packet for a second or two: nothing of it waits by then,
 or a packet or two, once. For the same reason nothing is forgotten to make room.
 
-With `--workers` each process has one queue for all, and nothing to choose.
+With `--workers` each process has queues of its own; a flow is the process's that wrote last.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from tun import Tun
 from wgpy.device import clock
 from wgpy.device.options import DeviceOptions
-from wgpy.device.sizes import QUEUES
+from wgpy.device.sizes import MOST_QUEUES, QUEUES
 from wgpy.protocol.batch import Buffer
 
 # Seconds after which a flow that has sent no super-packet is none to remember; twice that at most.
@@ -34,16 +34,16 @@ _MOST = 1024
 
 
 def open_queues(name: str, options: DeviceOptions) -> list[Tun]:
-    """Make an interface: a queue for each worker, or those of one `Steering`. OSError."""
+    """Make an interface, with as many queues for each worker. OSError."""
     offloads, uso = options.tun_offloads, options.uso
-    if options.workers > 1:
-        return Tun.open_queues(name, options.workers, offloads=offloads, uso=uso)
+    count = options.workers * min(QUEUES, MOST_QUEUES // options.workers)
     try:
-        return Tun.open_queues(name, QUEUES, offloads=offloads, uso=uso)
+        return Tun.open_queues(name, count, offloads=offloads, uso=uso)
     except OSError as error:
         # An interface that is there already has one.
-        with contextlib.suppress(OSError):
-            return [Tun.open(name, offloads=offloads, uso=uso)]
+        if options.workers == 1:
+            with contextlib.suppress(OSError):
+                return [Tun.open(name, offloads=offloads, uso=uso)]
         raise error
 
 

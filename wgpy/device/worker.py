@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import uvloop
@@ -31,9 +32,9 @@ _REPORT_INTERVAL = 0.05
 
 
 class Worker(DataPath):
-    """Reads one queue of the TUN and one pair of sockets."""
+    """Reads some queues of the TUN and one pair of sockets."""
 
-    def __init__(self, begin: Begin, tun: Tun, table: CounterTable) -> None:
+    def __init__(self, begin: Begin, queues: Sequence[Tun], table: CounterTable) -> None:
         self._follower = Follower(
             os.urandom,
             clock.wall_ns,
@@ -41,7 +42,7 @@ class Worker(DataPath):
             begin.owners,
             lambda ticket: SharedCounter(table, ticket),
         )
-        super().__init__([tun], self._follower, begin.options)
+        super().__init__(queues, self._follower, begin.options)
         self._options: DeviceOptions = begin.options
         self._lone = Slab(RECEIVE_SIZE).layout(RECEIVE_SIZE)
         self._next_report: asyncio.TimerHandle | None = None
@@ -120,8 +121,9 @@ async def _serve(fd: int) -> None:
         if worker is not None:
             worker.hear(message, fds)
         else:
-            tun, table = fds
-            worker = Worker(message, Tun(tun, message.offloads), CounterTable(table))
+            table, *queues = fds
+            tuns = [Tun(queue, message.offloads) for queue in queues]
+            worker = Worker(message, tuns, CounterTable(table))
             worker.channel = channel
 
     channel = Channel(socket.socket(fileno=fd), received, ended.set)

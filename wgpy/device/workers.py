@@ -35,13 +35,13 @@ _ALLOWED_IPS = 500
 
 
 class Workers:
-    """One process for each of `queues`; `settle` is called after what they had to say."""
+    """One process for each group of queues; `settle` is called after what they had to say."""
 
     def __init__(
         self,
         leader: Leader,
         table: CounterTable,
-        queues: Sequence[Tun],
+        groups: Sequence[Sequence[Tun]],
         options: DeviceOptions,
         settle: Callable[[], None],
         receive: Callable[[Stray], None],
@@ -52,8 +52,8 @@ class Workers:
         self._link: Link | None = None
         self._sockets: list[list[socket.socket]] = []
         self._workers = [
-            _Worker(self, number, queue, table, options, len(queues) + 1)
-            for number, queue in enumerate(queues, 1)
+            _Worker(self, number, queues, table, options, len(groups) + 1)
+            for number, queues in enumerate(groups, 1)
         ]
 
     def close(self) -> None:
@@ -145,16 +145,16 @@ class _Worker:
         self,
         workers: Workers,
         number: int,
-        queue: Tun,
+        queues: Sequence[Tun],
         table: CounterTable,
         options: DeviceOptions,
         owners: int,
     ) -> None:
         self.number = number
         self._workers = workers
-        self._queue = queue
+        self._queues = queues
         self._table = table
-        self._begin = Begin(number, owners, queue.offloads, options)
+        self._begin = Begin(number, owners, queues[0].offloads, options)
         self._closed = False
         self._channel: Channel | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -167,7 +167,8 @@ class _Worker:
     def close(self) -> None:
         self._closed = True
         self._stop()
-        self._queue.close()
+        for queue in self._queues:
+            queue.close()
 
     def _start(self) -> None:
         if self._closed:
@@ -184,7 +185,7 @@ class _Worker:
                 env={**os.environ, "PYTHONPATH": path},
             )
         self._channel = Channel(ours, self._received, self._ended)
-        self.send(self._begin, [self._queue.fd, self._table.fd])
+        self.send(self._begin, [self._table.fd, *(queue.fd for queue in self._queues)])
         self._workers.introduce(self)
 
     def _stop(self) -> None:
