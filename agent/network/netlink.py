@@ -7,6 +7,7 @@ routes for each of the others.
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from errno import EINTR
 from struct import Struct
 from types import TracebackType
 from typing import Self
@@ -20,24 +21,27 @@ SIGNED = Struct("=i")
 _GET_STRICT_CHK = 12
 _REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
 REPLACE, CREATE = 0x100, 0x400
+_DUMP_INTR = 0x10
 _ERROR, _DONE = 2, 3
 # Length, kind, flags, sequence, port.
 _HEADER = Struct("=IHHII")
 _ATTRIBUTE = Struct("=HH")
+# How often a dump is begun that changes of others disturb.
+_ATTEMPTS = 10
 # Seconds; the kernel answers at once.
 _TIMEOUT = 30.0
 # The kernel puts 32 KiB into one answer at most.
 RECEIVE_SIZE = 64 * 1024
 
 
-def messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """Kind, sequence number and body of each message."""
+def messages(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+    """Kind, flags, sequence number and body of each message."""
     offset = 0
     while offset + _HEADER.size <= len(data):
-        length, kind, _, sequence, _ = _HEADER.unpack_from(data, offset)
+        length, kind, flags, sequence, _ = _HEADER.unpack_from(data, offset)
         if length < _HEADER.size:
             break
-        yield kind, sequence, data[offset + _HEADER.size : offset + length]
+        yield kind, flags, sequence, data[offset + _HEADER.size : offset + length]
         offset += -(-length // 4) * 4
 
 
@@ -87,8 +91,14 @@ class Connection:
         self._socket.close()
 
     def dump(self, kind: int, body: bytes) -> list[bytes]:
-        """All that `body` asks for, and more where the kernel is old."""
-        return list(self._asked(kind, _DUMP, body))
+        """All that `body` asks for, and more where the kernel is old.
+
+        InterruptedError: others changed it all the time, so that some of it might be missing.
+        """
+        for _ in range(_ATTEMPTS):
+            with suppress(InterruptedError):
+                return list(self._asked(kind, _DUMP, body))
+        raise InterruptedError(EINTR, f"disturbed {_ATTEMPTS} times while it was listed")
 
     def ask(self, kind: int, body: bytes, flags: int = 0) -> list[bytes]:
         """What is answered to a question, or to a change that is made."""
@@ -99,9 +109,11 @@ class Connection:
         length = _HEADER.size + len(body)
         self._socket.send(_HEADER.pack(length, kind, _REQUEST | flags, self._sequence, 0) + body)
         while True:
-            for answer, sequence, told in messages(self._socket.recv(RECEIVE_SIZE)):
+            for answer, now, sequence, told in messages(self._socket.recv(RECEIVE_SIZE)):
                 if sequence != self._sequence:
                     continue
+                if now & _DUMP_INTR:
+                    raise InterruptedError(EINTR, "the list was changed meanwhile")
                 if answer not in (_ERROR, _DONE):
                     yield told
                 elif error := -SIGNED.unpack_from(told)[0]:

@@ -129,7 +129,7 @@ def drain(sock: socket.socket) -> Iterator[Message | None]:
                 raise
             yield None
             continue
-        for kind, _, body in messages(data):
+        for kind, _, _, body in messages(data):
             if message := decode(kind, body):
                 yield message
 
