@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 from interop.netns import Namespace
@@ -18,6 +19,8 @@ from interop.shell import wait_until
 
 _ETH_P_ALL = 0x0003
 _SNAPLEN = 65535
+# Seconds that what still comes at the end may take.
+_REST = 2.0
 INITIATION, RESPONSE, COOKIE_REPLY, DATA = 1, 2, 3, 4
 _MAC2_AT = {INITIATION: 132, RESPONSE: 76}
 
@@ -74,16 +77,19 @@ class Capture:
         self._thread.start()
 
     def _read(self) -> None:
-        while True:
+        end = inf
+        while time.monotonic() < end:
+            if end == inf and self._ending.is_set():
+                end = time.monotonic() + _REST
             ready, _, _ = select.select([self._socket], [], [], 0.05)
             if ready:
                 frame = self._socket.recv(_SNAPLEN)
                 self.frames.append((time.monotonic(), frame))
-            elif self._ending.is_set():
+            elif end != inf:
                 return
 
     def close(self) -> None:
-        """Read what is left, then end."""
+        """Read what is left, then end, also where there is no end of it."""
         self._ending.set()
         self._thread.join()
         self._socket.close()
