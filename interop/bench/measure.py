@@ -11,6 +11,7 @@ import json
 import os
 import re
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,9 +97,18 @@ class Transfer:
     """Bytes, those of the second of warming up among them: they cost as much."""
 
 
-def tcp(client: End, server: End, streams: int, seconds: int, reverse: bool = False) -> Transfer:
-    """Over all streams together."""
+def tcp(
+    client: End,
+    server: End,
+    streams: int,
+    seconds: int,
+    reverse: bool = False,
+    congestion: str = "",
+) -> Transfer:
+    """Over all streams together; `congestion` control is the machine's if none is named."""
     words = f"-P {streams} -O 1" + (" -R" if reverse else "")
+    if congestion:
+        words += f" -C {congestion}"
     return transfer(_iperf(client, server, words, seconds))
 
 
@@ -109,10 +119,16 @@ def transfer(report: dict[str, Any]) -> Transfer:
     return Transfer(rate, sum(interval["sum"]["bytes"] for interval in report["intervals"]))
 
 
-def tcp_to_all(client: End, servers: list[End], streams: int, seconds: int) -> Transfer:
+def tcp_to_all(
+    client: End, servers: list[End], streams: int, seconds: int, congestion: str = ""
+) -> Transfer:
     """To all servers at once, `streams` to each."""
+
+    def to(server: End) -> Transfer:
+        return tcp(client, server, streams, seconds, congestion=congestion)
+
     with concurrent.futures.ThreadPoolExecutor(len(servers)) as pool:
-        found = list(pool.map(lambda server: tcp(client, server, streams, seconds), servers))
+        found = list(pool.map(to, servers))
     return Transfer(sum(one.rate for one in found), sum(one.carried for one in found))
 
 
@@ -158,6 +174,7 @@ class Latency:
     p50: float
     p99: float
     lost: int
+    sent: int
 
 
 def ping(client: End, server: End, count: int, interval: float = 0.01) -> Latency:
@@ -174,15 +191,25 @@ def ping(client: End, server: End, count: int, interval: float = 0.01) -> Latenc
         times[len(times) // 2],
         times[min(len(times) - 1, len(times) * 99 // 100)],
         count - len(times),
+        count,
     )
 
 
-def ping_beside_transfer(client: End, server: End, seconds: int) -> Latency:
-    """Echoes while one TCP stream fills the tunnel."""
-    argv = f"iperf3 -c {server.inner()} -p {_IPERF_PORT} -t {seconds}".split()
+def ping_beside_transfers(
+    client: End, servers: list[End], streams: int, seconds: int, before: float = 0.0
+) -> Latency:
+    """Echoes of the first server while TCP streams to all of them fill the tunnel.
+
+    They begin `before` seconds earlier, and end a second later.
+    """
+    loads: list[subprocess.Popen[bytes]] = []
     with (client.lab.directory / "iperf3-load.log").open("ab") as output:
-        load: subprocess.Popen[bytes] = client.namespace.start(*argv, output=output)
         try:
-            return ping(client, server, int((seconds - 1) / 0.01))
+            for server in servers:
+                words = f"-c {server.inner()} -p {_IPERF_PORT} -P {streams} -t {seconds}"
+                loads.append(client.namespace.start("iperf3", *words.split(), output=output))
+            time.sleep(before)
+            return ping(client, servers[0], int((seconds - before - 1) / 0.01))
         finally:
-            load.wait(seconds + 10)
+            for load in loads:
+                load.wait(seconds + 10)

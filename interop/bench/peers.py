@@ -30,6 +30,8 @@ WINDOW = 32
 _STARTS = 5
 _IDLE_SECONDS = 5.0
 _HUB_PEERS, _HUB_STREAMS = 16, 4
+# Seconds of streams before the first echo.
+_HUB_BEFORE = 2.0
 _SPOKE = "wireguard-go-sid"
 _TRANSFERS = 5
 NOTES = (
@@ -142,7 +144,7 @@ def _starts(
             return [crowd.start(sock, (b.outer(), PORT)) for crowd in crowds]
 
 
-def hub(center: Implementation, mtu: int, seconds: int) -> list[float]:
+def hub(center: Implementation, mtu: int, seconds: int, congestion: str = "") -> list[float]:
     """Megabits a second from one interface to 16 peers, 4 streams each, all at once.
 
     hub ─┬─ spoke 1
@@ -152,7 +154,15 @@ def hub(center: Implementation, mtu: int, seconds: int) -> list[float]:
     The spokes are of one kind, whatever the hub is: it is the one that is measured.
     """
     with _star(center, mtu, _HUB_PEERS) as (first, others):
-        return [measure.tcp_to_all(first, others, _HUB_STREAMS, seconds).rate / 1e6]
+        done = measure.tcp_to_all(first, others, _HUB_STREAMS, seconds, congestion)
+        return [done.rate / 1e6]
+
+
+def ping_at_hub(center: Implementation, mtu: int, seconds: int) -> list[float]:
+    """Of echoes beside all these streams: milliseconds, p50 and p99, and % that come back."""
+    with _star(center, mtu, _HUB_PEERS) as (first, others):
+        echoes = measure.ping_beside_transfers(first, others, _HUB_STREAMS, seconds, _HUB_BEFORE)
+    return [echoes.p50, echoes.p99, 100 * (1 - echoes.lost / echoes.sent)]
 
 
 def two_peers(center: Implementation, mtu: int, seconds: int) -> list[float]:

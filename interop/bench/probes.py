@@ -16,6 +16,7 @@ from interop.bench.peers import (
     memory_with,
     milliseconds_to_start,
     new_lab,
+    ping_at_hub,
     seconds_to_configure,
     start_under_load,
     two_peers,
@@ -81,7 +82,7 @@ def _ping(a: End, b: End) -> list[float]:
 
 
 def _ping_loaded(a: End, b: End) -> list[float]:
-    latency = measure.ping_beside_transfer(a, b, _SECONDS + 1)
+    latency = measure.ping_beside_transfers(a, [b], 1, _SECONDS + 1)
     return [latency.p50, latency.p99]
 
 
@@ -143,6 +144,20 @@ PROBES = [
         also=("workers",),
     ),
     Probe(
+        [Line("hub-cubic", "TCP, 16 peers with 4 streams each, cubic", "Mbit/s")],
+        lambda left, right, mtu: hub(left, mtu, _SECONDS, "cubic"),
+        also=("workers",),
+    ),
+    Probe(
+        [
+            Line("hub-ping", "ping beside 16 peers' 64 streams, p50", "ms", False),
+            Line("hub-ping-99", "ping beside 16 peers' 64 streams, p99", "ms", False),
+            Line("hub-ping-back", "its echoes that come back", "%"),
+        ],
+        lambda left, right, mtu: ping_at_hub(left, mtu, 2 * _SECONDS),
+        also=("workers",),
+    ),
+    Probe(
         [
             Line("two-peers", "TCP, 2 peers with 8 streams each", "Mbit/s"),
             Line("busiest", "its busiest process, CPU for a gigabyte", "s", False),
@@ -151,11 +166,11 @@ PROBES = [
         also=("workers",),
     ),
     _udp(64, also=("mixed", "limit")),
-    _udp(512),
-    _udp(1372),
+    _udp(512, also=("mixed",)),
+    _udp(1372, also=("mixed",)),
     _udp_clean(64, also=("mixed",)),
-    _udp_clean(512),
-    _udp_clean(1372),
+    _udp_clean(512, also=("mixed",)),
+    _udp_clean(1372, also=("mixed",)),
     Probe(
         [
             Line("ping", "ping alone, p50", "ms", False),

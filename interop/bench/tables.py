@@ -9,8 +9,8 @@ from interop.bench.result import OURS, Result
 
 _BEGIN, _END = "<!-- measured: begin -->\n", "<!-- measured: end -->\n"
 _HEADLINES = (
-    *("tcp-1", "tcp-4", "tcp-1-jumbo", "hub", "udp-64-clean", "ping", "ping-loaded-99"),
-    *("handshakes", "memory", "memory-1000", "cpu", "configure"),
+    *("tcp-1", "tcp-4", "tcp-1-jumbo", "hub", "hub-cubic", "hub-ping", "udp-64-clean", "ping"),
+    *("ping-loaded-99", "handshakes", "memory", "memory-1000", "cpu", "configure"),
 )
 # A load average above this is more than the system's own housekeeping.
 _CALM = 0.5

@@ -211,8 +211,10 @@ def test_limits_and_workers_are_measured_only_where_they_tell_something() -> Non
     assert {"tcp-1", "tcp-4", "udp-64", "ping"} <= takes["limit"] < takes["mixed"] < takes["whole"]
     # Both directions of all streams, and what UDP keeps.
     ways = {f"tcp-{streams}{way}" for streams in (1, 4, 16) for way in ("", "-back")}
-    assert ways | {"udp-64-clean", "ping-loaded"} <= takes["mixed"]
-    assert takes["workers"] == {"hub", "two-peers", "busiest"}
+    sizes = {f"udp-{size}{which}" for size in (64, 512, 1372) for which in ("", "-clean")}
+    assert ways | sizes | {"ping-loaded"} <= takes["mixed"]
+    at_hub = {"hub", "hub-cubic", "hub-ping", "hub-ping-99", "hub-ping-back"}
+    assert takes["workers"] == at_hub | {"two-peers", "busiest"}
 
 
 def test_no_two_lines_have_the_same_key_or_name() -> None:
