@@ -316,7 +316,7 @@ def test_no_moment_of_its_birth_looks_stale(tmp_path: Path) -> None:
         while not born.is_set():
             with socket.socket(socket.AF_UNIX) as probe:
                 if probe.connect_ex(str(path)) == ECONNREFUSED:
-                    path.unlink()
+                    path.unlink(missing_ok=True)
 
     cleaner = threading.Thread(target=clean_up_as_wg_does)
     cleaner.start()
