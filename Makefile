@@ -51,7 +51,7 @@ check: dev
 
 test: root dev tools
 	@sh scripts/tests.sh -n auto --dist loadgroup -m "not alone and not endurance and not release"
-	@sh scripts/tests.sh --timeout 600 -m alone
+	@sh scripts/tests.sh -m alone
 
 endure: root dev tools
 	@$(PYTHON) -m pytest -v -m endurance tests/cluster/test_agent_outages.py \
