@@ -58,7 +58,8 @@ class DataPath:
         if queue is self._steering.bulk:
             self._turned(turn, self._reached)
             self._reached.clear()
-        self._steering.age(clock.now())
+        if self._steering.remembers:
+            self._steering.age(clock.now())
         self._settle()
 
     def _send_packets(self, batch: PacketBatch) -> None:

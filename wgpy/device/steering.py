@@ -58,6 +58,8 @@ class Steering:
         self._early = select.epoll()
         for queue in self.queues[:-1]:
             self._early.register(queue.fd, select.EPOLLIN)
+        # Whether there are streams: who has none needs no clock.
+        self.remembers = False
         # As packets to the host have them, of this second and the one before.
         self._streams: set[bytes] = set()
         self._former: set[bytes] = set()
@@ -79,10 +81,13 @@ class Steering:
         """The host sent this super-packet."""
         if self._lone is not self.bulk and len(self._streams) < _MOST:
             self._streams.add(_reverse(packet))
+            if not self.remembers:
+                self.remembers = True
+                self._since = clock.now()
 
     def queue_for(self, packet: Buffer) -> Tun:
         """Where a packet to the host is written."""
-        if not (self._streams or self._former):
+        if not self.remembers:
             return self._lone
         flow = _flow(packet)
         return self.bulk if flow in self._streams or flow in self._former else self._lone
@@ -94,6 +99,7 @@ class Steering:
             self._former = self._streams if age < 2 * _AGE else set()
             self._streams = set()
             self._since = now
+            self.remembers = bool(self._former)
 
 
 def _flow(packet: Buffer) -> bytes:
