@@ -1,7 +1,7 @@
 """Measure wgpy beside wireguard-go, interleaved in one run.
 
 examples:
-  python -m interop.bench                      everything, three rounds, about half an hour:
+  python -m interop.bench                      everything, three rounds, 40 minutes:
                                                into docs/bench, and the README's figures
   python -m interop.bench --rounds 1 --only tcp-1 ping
   python -m interop.bench --mtu 8920 --output /tmp/jumbo
