@@ -74,8 +74,8 @@ interop: root dev tools
 	@$(PYTHON) -m interop matrix
 
 bench: root dev tools
-	@$(PYTHON) -m tests.bench.stages $(if $(BENCH),,docs/bench)
 	@$(PYTHON) -m interop.bench $(BENCH)
+	@$(PYTHON) -m tests.bench.stages $(if $(BENCH),,docs/bench)
 
 dev:
 	@sh scripts/venv.sh dev
