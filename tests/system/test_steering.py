@@ -5,10 +5,7 @@ host left -- several queues -- FromHost -- ToHost -- one queue -- host right
 
 from __future__ import annotations
 
-import os
-import select
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,7 +13,14 @@ import numpy as np
 import pytest
 
 from tests.system.test_tun import DATA, FAMILIES, transfer
-from tests.system.tunhost import ADDRESSES, Namespace, configure, open_tun, two_namespaces
+from tests.system.tunhost import (
+    ADDRESSES,
+    Mover,
+    Namespace,
+    configure,
+    open_tun,
+    two_namespaces,
+)
 from tun import Tun, virtio
 from wgpy.device import clock
 from wgpy.device.fromhost import FromHost
@@ -44,41 +48,21 @@ class _Counting(Tun):
         return size
 
 
-class _Path:
+class _Path(Mover):
     """Hands packets over in both directions until it is left; `queues` are those of the left."""
 
     def __init__(self, queues: list[_Counting], right: Tun) -> None:
+        super().__init__((*queues, right))
         self.queues = queues
-        self._steering, self._others = Steering(queues), Steering([right])
-        self._errors: list[BaseException] = []
-        self._stop, self._stopper = os.pipe()
-        self._thread = threading.Thread(target=self._run)
+        self._steering, others = Steering(queues), Steering([right])
+        self._from_left = _joined(self._steering, others)
+        self._from_right = _joined(others, self._steering)
+        self._right = right
 
-    def __enter__(self) -> _Path:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._stopper)
-        self._thread.join()
-        os.close(self._stop)
-        for queue in (*self.queues, *self._others.queues):
-            queue.close()
-        assert not self._errors
-
-    def _run(self) -> None:
-        ways = {}
-        for here, there in ((self._steering, self._others), (self._others, self._steering)):
-            from_host = _joined(here, there)
-            ways.update({queue.fd: (from_host, queue) for queue in here.queues})
-        try:
-            while self._stop not in (ready := select.select([*ways, self._stop], [], [])[0]):
-                for fd in ready:
-                    from_host, queue = ways[fd]
-                    from_host.turn(queue)
-                    self._steering.age(clock.now())
-        except BaseException as error:
-            self._errors.append(error)
+    def move(self, source: Tun) -> None:
+        from_host = self._from_right if source is self._right else self._from_left
+        from_host.turn(source)
+        self._steering.age(clock.now())
 
 
 def _joined(here: Steering, there: Steering) -> FromHost:

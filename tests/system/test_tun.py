@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.system.tunhost import ADDRESSES, Namespace, open_tun, two_namespaces
+from tests.system.tunhost import ADDRESSES, Mover, Namespace, open_tun, two_namespaces
 from tests.tun.conformance import Rig, TunConformance
 from tests.tun.packets import internet_sum
 from tests.tun.test_split import payload_of
@@ -46,41 +46,16 @@ def namespaces() -> Iterator[tuple[Namespace, Namespace]]:
         yield pair
 
 
-class Pump:
+class Pump(Mover):
     """Hands packets from each TUN to the other until it is left."""
 
     def __init__(self, left: Tun, right: Tun, *, joins: bool) -> None:
+        super().__init__((left, right))
         self.left, self.right, self._joins = left, right, joins
         self.seen: Counter[str] = Counter()
-        self.errors: list[BaseException] = []
-        self._stop, self._stopper = os.pipe()
-        self._thread = threading.Thread(target=self._run)
 
-    def __enter__(self) -> "Pump":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._stopper)
-        self._thread.join()
-        os.close(self._stop)
-        self.left.close()
-        self.right.close()
-        assert not self.errors
-
-    def _run(self) -> None:
-        try:
-            other = {self.left.fd: (self.left, self.right), self.right.fd: (self.right, self.left)}
-            while True:
-                ready, _, _ = select.select([*other, self._stop], [], [])
-                if self._stop in ready:
-                    return
-                for fd in ready:
-                    self._move(*other[fd])
-        except BaseException as error:
-            self.errors.append(error)
-
-    def _move(self, source: Tun, target: Tun) -> None:
+    def move(self, source: Tun) -> None:
+        target = self.left if source is self.right else self.right
         header = memoryview(bytearray(HEADER_LEN))
         packet = memoryview(bytearray(65575))
         size = source.read(header, packet)

@@ -3,9 +3,12 @@
 import contextlib
 import ctypes
 import os
+import select
 import subprocess
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Self
 
 from tun import Tun
 
@@ -75,3 +78,40 @@ def configure(namespace: Namespace, tun: Tun, side: int, mtu: int = 1420) -> Non
     namespace.ip("link", "set", tun.name, "mtu", str(mtu), "up")
     namespace.ip("address", "add", f"{ADDRESSES[4][side]}/24", "dev", tun.name)
     namespace.ip("address", "add", f"{ADDRESSES[6][side]}/64", "dev", tun.name, "nodad")
+
+
+class Mover:
+    """Moves what comes from TUNs, in a thread, until it is left; then the TUNs are closed."""
+
+    def __init__(self, tuns: Sequence[Tun]) -> None:
+        self._tuns = {tun.fd: tun for tun in tuns}
+        self._errors: list[BaseException] = []
+        self._stop, self._stopper = os.pipe()
+        self._thread = threading.Thread(target=self._run)
+
+    def move(self, source: Tun) -> None:
+        """What has come; the test fails with what it raises."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._stopper)
+        self._thread.join()
+        os.close(self._stop)
+        for tun in self._tuns.values():
+            tun.close()
+        assert not self._errors
+
+    def _run(self) -> None:
+        try:
+            while True:
+                ready, _, _ = select.select([*self._tuns, self._stop], [], [])
+                if self._stop in ready:
+                    return
+                for fd in ready:
+                    self.move(self._tuns[fd])
+        except BaseException as error:
+            self._errors.append(error)
