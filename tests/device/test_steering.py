@@ -81,6 +81,7 @@ class _World:
 def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[_World]:
     monkeypatch.setattr(clock, "now", lambda: 100.0)
     world = _World()
+    monkeypatch.setattr(clock, "now", lambda: world.now)
     yield world
     world.close()
 
@@ -151,6 +152,13 @@ def test_after_silence_a_flow_is_none_of_the_second_before(world: _World) -> Non
     world.now += 60
     world.turn(_LONE)
     assert world.queue_of(_answer(flow)) == _LONE
+
+
+def test_after_silence_the_first_super_packet_counts(world: _World) -> None:
+    flow = Packet(bytes(3000))
+    world.now += 60
+    world.stream(flow)
+    assert world.queue_of(_answer(flow)) == _STREAMS
 
 
 def test_there_is_a_bound_and_a_stream_keeps_its_place(world: _World) -> None:

@@ -105,7 +105,7 @@ def test_those_who_stay_small_in_a_short_queue_have_a_long_one(world: _World) ->
     assert world.lengths == [1000, 24, 1000]
     # They need time to grow, and then keep it.
     world.turns(2.0, size=4_000, stands=True)
-    world.turns(60, size=20_000, stands=True)
+    world.turns(60, size=11_000, stands=True)
     assert world.lengths == [1000, 24, 1000]
 
 

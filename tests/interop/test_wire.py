@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import struct
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import cast
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interop.wire import COOKIE_REPLY, DATA, INITIATION, _message_untrusted
+from interop.netns import Namespace
+from interop.wire import COOKIE_REPLY, DATA, INITIATION, Capture, _message_untrusted
 
 _ETHERNET = bytes(12)
 
@@ -62,3 +68,37 @@ def test_any_frame_is_read_without_an_exception(frame: bytes) -> None:
     _message_untrusted(0.0, frame)
     for header in (_v4(b""), _v6(b"")):
         _message_untrusted(0.0, header[: 14 + len(frame) % 60] + frame)
+
+
+class _Busy:
+    """As much of a namespace and its socket as a capture uses; packets come all the time."""
+
+    def __init__(self, readable: int) -> None:
+        self.fileno = lambda: readable
+
+    def socket(self, *_: int) -> _Busy:
+        return self
+
+    def recv(self, _: int) -> bytes:
+        time.sleep(0.001)
+        return b"frame"
+
+    def setsockopt(self, *_: int) -> None: ...
+    def bind(self, *_: object) -> None: ...
+    def close(self) -> None: ...
+
+
+@contextmanager
+def _readable() -> Iterator[int]:
+    """A descriptor that is readable, and stays so."""
+    reading, writing = os.pipe()
+    os.close(writing)
+    yield reading
+    os.close(reading)
+
+
+def test_a_capture_ends_where_packets_never_do() -> None:
+    with _readable() as descriptor:
+        capture = Capture(cast(Namespace, _Busy(descriptor)))
+        capture.close()
+    assert capture.frames[0][1] == b"frame"

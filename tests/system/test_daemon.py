@@ -171,6 +171,13 @@ def _answers(namespace: Namespace, name: str) -> bool:
     return shown.returncode == 0 and name in namespace.ip("link show")
 
 
+def test_an_empty_log_level_is_none(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOG_LEVEL", "")
+    a, b = tunnel(lab, _wgpy(), _wgpy())
+    a.ping(b)
+    assert (lab.directory / f"{a.interface}.log").read_text() == ""
+
+
 def test_a_lasting_interface_with_one_queue_is_taken_as_well(lab: Lab) -> None:
     a, b = bare_pair(lab, _wgpy(), _wgpy(), 1420, 1500)
     a.namespace.ip(f"tuntap add {a.interface} mode tun")

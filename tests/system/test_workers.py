@@ -17,6 +17,7 @@ from interop.netns import Lab
 from interop.shell import run, wait_until
 from interop.tunnel import End, hub, tunnel
 from tests.system.flows import Flow
+from wgpy.device.sizes import QUEUES
 
 pytestmark = pytest.mark.system
 
@@ -105,6 +106,15 @@ def test_a_worker_that_dies_is_replaced_and_traffic_goes_on(lab: Lab) -> None:
         flow.result()
         a.ping(b)
         b.ping(a)
+
+
+def test_each_has_queues_for_streams_and_for_all_else(lab: Lab) -> None:
+    a, b = tunnel(lab, _THREE, _ONE)
+    a.ping(b)
+    assert f"numqueues {3 * QUEUES}" in a.namespace.ip(f"-d link show {a.interface}")
+    for pid in _workers(a):
+        files = [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()]
+        assert files.count("/dev/net/tun") == QUEUES
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
